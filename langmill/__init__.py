@@ -1,0 +1,23 @@
+"""langmill: from raw text to working language models.
+
+>>> import langmill
+>>> model = langmill.load("runs/quickstart")  # doctest: +SKIP
+>>> model.generate("def main(", max_tokens=40).text  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langmill.version import __version__
+
+__all__ = ["__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `langmill --help` does not wait for torch.
+    if name in ("load", "train"):
+        from langmill import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'langmill' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""From tokens to tensors: shards on disk, packing, loaders that resume exactly. [batches]"""

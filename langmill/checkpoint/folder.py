@@ -1,0 +1,165 @@
+"""A checkpoint: a model, its tokenizer and their settings, as a Hugging Face directory. [checkpoint]
+
+config.json              what the model is        generation_config.json   how it ends a text
+model.safetensors        its weights              tokenizer.json …         its tokenizer
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from langmill.checkpoint.locate import locate, read_object
+from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
+from langmill.core.errors import CheckpointError
+from langmill.core.files import make_folder, write_json
+from langmill.models.config import TransformerConfig
+from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
+from langmill.models.families.configs import LAYOUT
+from langmill.models.initialise import allocate
+
+if TYPE_CHECKING:
+    from langmill.tokens.tokenizer import Tokenizer
+
+logger = logging.getLogger("langmill")
+
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass
+class Checkpoint:
+    """A model with what is needed to use it, in memory."""
+
+    model: nn.Module
+    """Has a `config`, a TransformerConfig."""
+    tokenizer: Tokenizer | None = None
+    family: str = ""
+    """The name under which it is written; empty: the first family that can describe the model."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """config.json as read; empty for a new model. Saving brings it up to date."""
+    generation: dict[str, Any] = field(default_factory=dict)
+    """generation_config.json as read; empty for a new model."""
+    folder: Path | None = None
+    """Where it was read from."""
+
+    def __post_init__(self) -> None:
+        if not self.family:
+            self.family = choose_family(model_config(self.model)).name
+
+
+def model_config(model: nn.Module) -> TransformerConfig:
+    """Return what a model is made of."""
+    config = model.config
+    assert isinstance(config, TransformerConfig), "only a Transformer can be a checkpoint"
+    return config
+
+
+def load_checkpoint(
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    tokenizer: bool = True,
+) -> Checkpoint:
+    """Read a checkpoint from a folder, or from the hub by `organisation/name`.
+
+    dtype: into which the weights are cast. tokenizer: read it too; a folder without one gives None.
+    The model is in evaluation mode.
+
+    Raises CheckpointError when something is missing, damaged, not supported or does not fit.
+    """
+    folder = locate(path)
+    theirs = read_object(folder / "config.json")
+    family = find_family(theirs, source=str(folder / "config.json"))
+    config = read_config(family, theirs, source=str(folder / "config.json"))
+    weight_files(folder)
+    generation_path = folder / "generation_config.json"
+    generation = read_object(generation_path) if generation_path.is_file() else {}
+    read = load_tokenizer(folder, config.vocabulary) if tokenizer else None
+    model = allocate(config, dtype=dtype, device=device)
+    load_weights(folder, model, family)
+    return Checkpoint(model.eval(), read, family.name, theirs, generation, folder)
+
+
+def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer | None:
+    """Read a folder's tokenizer and check that the model has an embedding for each of its ids."""
+    from langmill.tokens.tokenizer import Tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        if any((folder / name).is_file() for name in ("tokenizer.model", "vocab.json", "vocab.txt")):
+            logger.warning(
+                "%s: its tokenizer is in an older form and is not read; "
+                "convert it with Transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+                folder,
+            )
+        return None
+    tokenizer = Tokenizer.load(folder)
+    check_vocabulary(tokenizer, vocabulary, source=str(folder))
+    return tokenizer
+
+
+def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, *, source: str) -> None:
+    """Raise CheckpointError when the tokenizer gives ids that the model has no embedding for."""
+    needed = max(tokenizer.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    if needed > vocabulary:
+        raise CheckpointError(
+            f"{source}: the tokenizer gives ids up to {needed - 1}, the model's vocabulary has {vocabulary}; "
+            "they do not belong together"
+        )
+
+
+def save_checkpoint(
+    folder: str | Path, checkpoint: Checkpoint, *, max_shard_bytes: float = MAX_SHARD_BYTES
+) -> None:
+    """Write a checkpoint that langmill and Transformers open.
+
+    Each file is replaced whole, the weights last: in a new folder a killed process leaves no weights
+    rather than half a model. max_shard_bytes: weights that take more are split into several files.
+    Bring weights alone up to date with `save_weights`.
+    """
+    folder = Path(folder)
+    family = FAMILIES[checkpoint.family]
+    tokenizer = checkpoint.tokenizer
+    config = model_config(checkpoint.model)
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, config.vocabulary, source=str(folder))
+    dtype = str(next(checkpoint.model.parameters()).dtype).removeprefix("torch.")
+    theirs = write_config(family, config, base=checkpoint.config, dtype=dtype)
+    theirs |= token_ids(theirs, tokenizer)
+    make_folder(folder)
+    write_json(folder / "config.json", theirs)
+    write_json(folder / "generation_config.json", generation_config(checkpoint.generation, theirs, tokenizer))
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    save_weights(folder, checkpoint.model, family, max_shard_bytes=max_shard_bytes)
+
+
+def token_ids(known: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """Return the ids that begin, end and pad a text: the tokenizer's, else what is known already.
+
+    A list that has the tokenizer's id among others (a model may end in several ways) stays.
+    """
+    ids: dict[str, Any] = {}
+    for key in TOKEN_IDS:
+        old = known.get(key)
+        new = getattr(tokenizer, key.removesuffix("_token_id") + "_id", None)
+        keep = new is None or (isinstance(old, list) and new in old)
+        ids[key] = old if keep else new
+    return ids
+
+
+def generation_config(
+    known: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer | None
+) -> dict[str, Any]:
+    """Return the whole generation_config.json, keeping what is known already."""
+    if known:
+        ids = token_ids(known, tokenizer)
+        return {**known, **{key: value for key, value in ids.items() if value is not None}}
+    ids = {key: config[key] for key in TOKEN_IDS if config.get(key) is not None}
+    return {"_from_model_config": True, **ids, "transformers_version": LAYOUT, "use_cache": True}

@@ -1,0 +1,104 @@
+"""`langmill generate`. [cli]"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from langmill.cli.options import settings_options
+from langmill.generation.settings import SamplingSettings
+
+
+@click.command("generate")
+@click.argument("checkpoint")
+@click.option(
+    "--prompt", "prompts", multiple=True, help="Text to continue; none: begin a document.  (repeatable)"
+)
+@click.option(
+    "--prompt-file",
+    "prompt_files",
+    multiple=True,
+    help="A file whose whole text is a prompt; - reads standard input.  (repeatable)",
+)
+@click.option("--device", default="auto", help="auto, cpu, cuda, mps  [default: auto]")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a prompt, without the prompt's text."
+)
+@settings_options(SamplingSettings)
+def generate(
+    checkpoint: str,
+    prompts: tuple[str, ...],
+    prompt_files: tuple[str, ...],
+    device: str,
+    as_json: bool,
+    overrides: dict[str, Any],
+) -> None:
+    """Continue texts with the model in CHECKPOINT (a run, a Hugging Face folder or a hub name).
+
+    \b
+    langmill generate runs/a --prompt "Once upon a time" --max-tokens 100 --seed 1
+    langmill generate runs/a --prompt "话说" --temperature 0
+    """
+    from langmill.checkpoint.folder import load_checkpoint
+    from langmill.core.config import resolve
+    from langmill.core.device import choose_device
+    from langmill.core.errors import CheckpointError
+    from langmill.core.log import format_seconds, say
+    from langmill.generation.generate import end_tokens
+    from langmill.generation.generate import generate as generate_texts
+
+    settings = resolve(SamplingSettings, overrides)
+    texts = [*prompts, *(read_prompt(path) for path in prompt_files)] or [""]
+    loaded = load_checkpoint(checkpoint, device=choose_device(device))
+    if loaded.tokenizer is None:
+        raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be generated")
+    stream = len(texts) == 1 and not as_json
+    if stream:
+        write(texts[0])
+    begin = time.perf_counter()
+    results = generate_texts(
+        loaded.model,  # type: ignore[arg-type]
+        loaded.tokenizer,
+        texts,
+        settings,
+        on_text=write if stream else None,
+        end_ids=end_tokens(loaded.tokenizer, loaded.generation),
+    )
+    seconds = time.perf_counter() - begin
+    if stream:
+        write("\n")
+    for number, (text, result) in enumerate(zip(texts, results), 1):
+        if as_json:
+            write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+        elif not stream:
+            write(f"=== {number} of {len(texts)}\n{text}{result.text}\n")
+    tokens = sum(len(result.tokens) for result in results)
+    say(f"{tokens} tokens in {format_seconds(seconds)}, {tokens / seconds:.1f} a second")
+
+
+def read_prompt(path: str) -> str:
+    """Return a file's text without the line end that editors add."""
+    from pathlib import Path
+
+    from langmill.core.errors import DataError
+
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def write(text: str) -> None:
+    """Print to standard output at once, whatever its encoding can show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()

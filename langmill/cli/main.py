@@ -1,0 +1,104 @@
+"""`langmill`: the entry point, and the commands by name. [cli]
+
+A command's module is imported when the command is asked for, so that `langmill --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from langmill.core.errors import LangmillError, did_you_mean
+from langmill.version import __version__
+
+COMMANDS = {
+    "quickstart": ("langmill.cli.quickstart", "Train, score and sample a small model here, in minutes."),
+    "train": ("langmill.cli.train", "Train a model: langmill train lm FILE -o runs/a --budget 3m."),
+    "generate": ("langmill.cli.generate", "Continue a text."),
+    "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
+    "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),
+    "doctor": ("langmill.cli.doctor", "What this machine can do, and whether a checkpoint holds."),
+}
+"""Name → module (which holds a click command of that name) and one line of help."""
+
+HABITS = {
+    "finetune": "langmill train TASK DATA --from CKPT",
+    "fine-tune": "langmill train TASK DATA --from CKPT",
+    "pretrain": "langmill train lm DATA",
+    "eval": "langmill evaluate CKPT DATA",
+    "test": "langmill evaluate CKPT DATA",
+    "sample": "langmill generate CKPT --prompt …",
+    "complete": "langmill generate CKPT --prompt …",
+    "tokenize": "langmill tokenizer inspect CKPT TEXT",
+}
+"""Names that users bring from elsewhere, and what to type here."""
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the road."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return a command."""
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[name][0])
+        return getattr(module, name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one is meant."""
+        name = args[0]
+        if name in HABITS:
+            raise click.UsageError(f"there is no command {name!r}; use: {HABITS[name]}")
+        if name not in COMMANDS:
+            raise click.UsageError(f"unknown command {name!r}; commands: {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="langmill")
+def langmill() -> None:
+    """From raw text to a working language model: tokenizers, training, generation, evaluation.
+
+    Results go to stdout, progress to stderr. `langmill COMMAND --help` explains a command.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit status 2."""
+    try:
+        status: Any = langmill.main(args=arguments, prog_name="langmill", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.UsageError as error:
+        fail(error.format_message(), error.ctx)
+    except click.ClickException as error:
+        fail(error.format_message(), None)
+    except LangmillError as error:
+        fail(str(error), None)
+    except (KeyboardInterrupt, click.Abort):
+        print("langmill: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; there is nobody to tell.
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def fail(message: str, context: click.Context | None) -> None:
+    """Print one line and exit with status 2."""
+    hint = f" (see {context.command_path} --help)" if context is not None else ""
+    print(f"langmill: error: {' '.join(message.split())}{hint}", file=sys.stderr)
+    sys.exit(2)

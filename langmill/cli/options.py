@@ -1,0 +1,65 @@
+"""Command-line options made from settings: the documentation beside a setting is its help. [cli]"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import click
+
+from langmill.core.config import Settings, leaves
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings_options(kind: type[Settings], *, leave_out: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+    """Add an option for every setting of `kind` to a command, which receives `overrides`.
+
+    `overrides` maps the dotted names of the options that were given to their values; `resolve` of
+    `core.config` validates them. A setting `model.kv_heads` is the option `--model.kv-heads`.
+    """
+
+    def decorate(command: Command) -> Command:
+        named = [(name, field) for name, field in leaves(kind) if name not in leave_out]
+        keys = {name.replace(".", "__"): name for name, _ in named}
+
+        def wrapper(*arguments: Any, **values: Any) -> Any:
+            overrides = {name: values.pop(key) for key, name in keys.items()}
+            given = {name: value for name, value in overrides.items() if value not in (None, ())}
+            return command(*arguments, overrides=given, **values)
+
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        wrapper.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]
+        for name, field in reversed(named):
+            wrapper = option(name, field.annotation, field.description or "", field.default)(wrapper)
+        return typing.cast(Command, wrapper)
+
+    return decorate
+
+
+def option(name: str, annotation: Any, description: str, default: Any) -> Callable[[Any], Any]:
+    """Return the click option of one setting; its value stays None when it is not given."""
+    flag = "--" + name.replace("_", "-")
+    key = name.replace(".", "__")
+    text = description.strip()
+    if default not in ("", None, (), 0, 0.0) and not isinstance(default, bool):
+        text += f"  [default: {default}]"
+    if annotation is bool:
+        opposite = flag.replace("--", "--no-", 1)
+        return click.option(f"{flag}/{opposite}", key, default=None, help=text)
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return click.option(flag, key, type=click.Choice(typing.get_args(annotation)), default=None, help=text)
+    if origin is tuple:
+        return click.option(flag, key, multiple=True, help=f"{text}  (repeatable)")
+    # Numbers stay text here: pydantic reads 5M, 3m and 1e-4, and its message names the setting.
+    return click.option(flag, key, type=str, default=None, metavar=metavar(annotation), help=text)
+
+
+def metavar(annotation: Any) -> str:
+    """Return what help shows in place of a value."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    return {int: "N", float: "X", str: "TEXT"}.get(annotation, "VALUE")

@@ -1,0 +1,87 @@
+"""The model card of a run: README.md in its folder. [evaluation]"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from langmill.core.files import atomic_write
+from langmill.core.log import format_count, format_seconds
+from langmill.training.budget import Plan
+from langmill.training.job import Outcome
+from langmill.version import __version__
+
+
+def write_card(
+    folder: Path,
+    *,
+    task: str,
+    data: Sequence[str],
+    plan: Plan,
+    outcome: Outcome,
+    facts: dict[str, Any],
+) -> None:
+    """Write the card: what was trained on what, how well, for how long, and how to do it again."""
+    settings, model = plan.settings, plan.settings.model
+    state = f"stopped early by {outcome.interrupted}" if outcome.interrupted else "complete"
+    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in outcome.metrics.items())
+    started_from = (
+        f"fine-tuned from `{settings.from_checkpoint}`" if settings.from_checkpoint else "from scratch"
+    )
+    atomic_write(
+        folder / "README.md",
+        f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [langmill, {task}]
+---
+
+# {folder.name}
+
+A {model.family} decoder of {format_count(plan.parameters)} parameters ({model.layers} layers, width {model.width}, \
+{model.heads} heads, context {model.context}, vocabulary {facts["vocabulary"]}), trained {started_from} by langmill \
+{__version__}. The run is {state}.
+
+| held-out metric | value |
+|---|---|
+{rows or "| none yet | |"}
+
+The metrics are of a quick evaluation: rows of {model.context} tokens cut end to end. For the figure with its \
+confidence interval and its references: `langmill evaluate {shlex.quote(str(folder))} TEXT`.
+
+## Data
+
+- Trained on {", ".join(f"`{path}`" for path in data)}: {format_count(facts["train_bytes"])}B of text, \
+{format_count(facts["train_tokens"])} tokens.
+- {facts["split"]} The split is by digest or by position, so no held-out document was trained on; near-duplicates \
+are not searched for.
+- Fingerprint of the sources: `{facts["corpus"]}`.
+
+## Training
+
+{outcome.steps} steps of {settings.batch} × {model.context} tokens, {format_count(outcome.tokens)} tokens in all, \
+{format_seconds(outcome.seconds)}, about {format_count(outcome.tokens * plan.flops_per_token)} floating-point \
+operations, on {platform.machine()} ({settings.device}), seed {settings.seed}. \
+{outcome.skipped_steps} steps were skipped as not finite. Energy was not measured.
+
+![learning curve](curve.png)
+
+To do it again: `{shlex.join(["langmill", *sys.argv[1:]])}`. Every setting is in `run.yaml`; every logged number in \
+`metrics.jsonl`. Written {datetime.now(timezone.utc):%Y-%m-%d}.
+
+## Use
+
+```python
+import langmill
+model = langmill.load({str(folder)!r})
+print(model.generate("…", max_tokens=100).text)
+```
+
+The folder opens in Transformers too: `AutoModelForCausalLM.from_pretrained({str(folder)!r})`.
+""",
+    )

@@ -1,0 +1,106 @@
+"""Does a checkpoint hold: its files, its tokenizer, and the equivalences. [evaluation]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langmill.checkpoint import Checkpoint, load_checkpoint
+from langmill.checkpoint.locate import locate
+from langmill.core.errors import CheckpointError
+from langmill.evaluation.equivalences import (
+    Check,
+    model_checks,
+    ours_is_transformers,
+    saved_is_original,
+    tokenizer_is_transformers,
+)
+from langmill.tokens.tokenizer import Tokenizer
+
+SAMPLES = {
+    "English": "It was the best of times, it was the worst of times; 1859, isn't it?\n",
+    "中文": "满纸荒唐言，一把辛酸泪！都云作者痴，谁解其中味？——《红楼梦》第1回",
+    "code": "def add(a: int, b=2) -> int:\n    return a + b  # sum\n\tx[0] != {'k': \"v\"}\n",
+    "emoji": "👩‍👩‍👧 🇨🇳 ❤️ café naïve – „x“ …",
+}
+"""What the tokenizer must bring back; all in Unicode's composed form, which many tokenizers make of a text."""
+EXACT_KINDS = ("bpe", "char")
+"""Kinds of tokenizer that promise every text back; the others lose case, blanks or rare characters by design."""
+
+
+def check_checkpoint(path: str | Path) -> Iterator[Check]:
+    """Yield the checks of a checkpoint, in order, as they are done.
+
+    Raises CheckpointError when there is no checkpoint at `path`; one that is damaged gives a failed check.
+    """
+    folder = locate(path)
+    try:
+        checkpoint = load_checkpoint(folder)
+    except CheckpointError as error:
+        yield Check("opens", float("nan"), 0.0, str(error))
+        return
+    model: Any = checkpoint.model
+    yield Check("opens", 0.0, 0.0, describe(checkpoint))
+    yield finite(model)
+    if checkpoint.tokenizer is None:
+        yield Check("tokenizer", None, 0.0, "there is no tokenizer.json; the model reads ids only")
+    else:
+        yield vocabularies(checkpoint.tokenizer, model.config.vocabulary)
+        yield round_trip(checkpoint.tokenizer)
+        yield tokenizer_is_transformers(folder, checkpoint.tokenizer, SAMPLES)
+    if model.config.decoder is None:
+        yield Check("equivalences", None, 0.0, "not a decoder")
+        return
+    yield from model_checks(model)
+    yield saved_is_original(checkpoint)
+    yield ours_is_transformers(folder, model)
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """Say what a checkpoint is, in a line."""
+    config: Any = checkpoint.model.config
+    stack = config.output_stack
+    parameters = sum(p.numel() for p in checkpoint.model.parameters())
+    return (
+        f"{checkpoint.family}, {parameters / 1e6:,.1f}M parameters: {stack.layers} layers, width {stack.width}, "
+        f"{stack.heads} heads, context {stack.max_positions}, vocabulary {config.vocabulary}"
+    )
+
+
+def finite(model: torch.nn.Module) -> Check:
+    """Count weights that are infinite or not a number."""
+    bad = {name: int((~torch.isfinite(p)).sum()) for name, p in model.named_parameters()}
+    named = [name for name, count in bad.items() if count]
+    note = f"in {', '.join(named[:3])}{' …' if len(named) > 3 else ''}" if named else ""
+    return Check("weights are finite", float(sum(bad.values())), 0.0, note)
+
+
+def vocabularies(tokenizer: Tokenizer, vocabulary: int) -> Check:
+    """Count ids of the tokenizer for which the model has no embedding; the other way round is padding."""
+    ids = tokenizer.backend.get_vocab(with_added_tokens=True).values()
+    missing = sum(number >= vocabulary for number in ids)
+    spare = vocabulary - max(ids, default=-1) - 1
+    note = f"{tokenizer.vocabulary_size} tokens"
+    return Check(
+        "vocabularies agree",
+        float(missing),
+        0.0,
+        note + (f", {spare} embeddings unused" if spare > 0 else ""),
+    )
+
+
+def round_trip(tokenizer: Tokenizer) -> Check:
+    """Count the samples that do not come back from their tokens as they were."""
+    lost = [
+        kind
+        for kind, text in SAMPLES.items()
+        if tokenizer.decode(tokenizer.encode(text), skip_special=False) != text
+    ]
+    if tokenizer.kind in EXACT_KINDS or not lost:
+        note = f"changed: {', '.join(lost)}" if lost else f"{tokenizer.kind}: {', '.join(SAMPLES)}"
+        return Check("tokenizer round trip", float(len(lost)), 0.0, note)
+    note = f"a {tokenizer.kind} tokenizer need not give a text back; changed: {', '.join(lost)}"
+    return Check("tokenizer round trip", None, 0.0, note)

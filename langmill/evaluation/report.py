@@ -1,0 +1,213 @@
+"""A score beside its references, as a table for people and as one object for programs. [evaluation]"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from langmill.checkpoint import Checkpoint
+from langmill.core.log import say
+from langmill.evaluation.language import TextScore, compare, evaluate_texts, need_tokenizer
+from langmill.evaluation.references import Reference, ngram_reference, xz_each, xz_together
+from langmill.evaluation.texts import Texts, TrainingData, run_data
+from langmill.metrics.bootstrap import PairedDifference
+from langmill.text.documents import plural
+
+LINE_SECONDS = 5.0
+"""Time between lines of progress."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A second checkpoint on the same text."""
+
+    name: str
+    score: TextScore
+    difference: PairedDifference | None
+    """The first one's bits per byte minus this one's; None where there is too little text to say."""
+
+    @property
+    def real(self) -> bool | None:
+        """Whether the difference is more than chance: its interval leaves out 0. None: cannot be told."""
+        if self.difference is None:
+            return None
+        return self.difference.interval.low > 0 or self.difference.interval.high < 0
+
+    def sentence(self, first: str) -> str:
+        """Say which of the two is better, and whether that is real."""
+        if self.difference is None:
+            return f"{first} against {self.name}: too little text to tell a difference from chance"
+        gap, interval = self.difference.difference, self.difference.interval
+        better, worse = (first, self.name) if gap < 0 else (self.name, first)
+        low, high = sorted((abs(interval.low), abs(interval.high)))
+        if not self.real:
+            return (
+                f"no real difference: {first} minus {self.name} is {gap:+.4f} bits per byte, and chance alone may give it "
+                f"({interval.level:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, p = {self.difference.p_value:.2g})"
+            )
+        return (
+            f"{better} is better than {worse} by {abs(gap):.4f} bits per byte, and the difference is real "
+            f"({interval.level:.0%} interval {low:.4f} to {high:.4f}, p = {self.difference.p_value:.2g}, "
+            f"paired over {interval.units} {interval.unit}s)"
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `langmill evaluate` found."""
+
+    name: str
+    score: TextScore
+    references: tuple[Reference, ...] = ()
+    against: Comparison | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        tree = {"checkpoint": self.name, **_figures(self.score)}
+        tree["references"] = [vars(each) for each in self.references]
+        if self.against is not None:
+            tree["against"] = _comparison(self.against)
+        return tree | {"notes": [*self.notes, *_remarks(self.score)]}
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return (name, bits per byte, remark) of the checkpoints and their references."""
+        rows = [(self.name, self.score)] + ([(self.against.name, self.against.score)] if self.against else [])
+        lines = [(name, f"{score.bits_per_byte:.4f}", _interval(score)) for name, score in rows]
+        return lines + [(each.name, f"{each.bits_per_byte:.4f}", each.note) for each in self.references]
+
+    def lines(self) -> list[str]:
+        """Return what stands below the table."""
+        score = self.score
+        lines = [
+            f"{self.name}: {score.bits_per_character:.4f} bits per character, perplexity {score.perplexity:.5g} per token",
+            f"on {plural(score.documents, 'document')}: {score.bytes:,} bytes, {score.characters:,} characters, "
+            f"{score.tokens:,} tokens; context {score.reach.context}, stride {score.reach.stride}; "
+            "ends of documents are not counted",
+        ]
+        if self.against is not None:
+            lines.append(self.against.sentence(self.name))
+        return lines + [f"note: {note}" for note in (*_remarks(score), *self.notes)]
+
+    def table(self) -> str:
+        """Return it all as text, columns aligned."""
+        from rich.cells import cell_len
+
+        rows = [("", "bits/byte", ""), *self.rows()]
+        width = max(cell_len(name) for name, _, _ in rows)
+        table = [
+            f"{name}{' ' * (width - cell_len(name))}  {bits:>9}  {remark}".rstrip()
+            for name, bits, remark in rows
+        ]
+        return "\n".join([*table, "", *self.lines()])
+
+
+def add_references(evaluation: Evaluation, texts: Texts, training: TrainingData) -> Evaluation:
+    """Score `xz -9` and, where the training text is known, an n-gram model on the same text."""
+    say(f"references: xz -9{', and an n-gram model of the training text' if training.paths else ''} …")
+    found = [xz_each(texts.texts), xz_together(texts.texts)]
+    ngram = ngram_reference(training.texts(), texts.texts)
+    notes = (
+        ()
+        if ngram
+        else (f"no n-gram reference: the training text is not known ({training.why_not or 'it is empty'})",)
+    )
+    return replace(evaluation, references=(*found, *ngram), notes=(*evaluation.notes, *notes))
+
+
+def score_checkpoint(
+    checkpoint: Checkpoint, name: str, texts: Texts, *, context: int | None = None, stride: int | None = None
+) -> TextScore:
+    """Score one checkpoint, saying on stderr how far it is."""
+    return evaluate_texts(
+        checkpoint.model,
+        need_tokenizer(checkpoint),
+        texts.texts,
+        context=context,
+        stride=stride,
+        names=texts.names,
+        report=_Progress(name),
+    )
+
+
+def add_comparison(evaluation: Evaluation, name: str, score: TextScore) -> Evaluation:
+    """Compare with a second checkpoint's score on the same text."""
+    return replace(evaluation, against=Comparison(name, score, compare(evaluation.score, score)))
+
+
+def held_out_report(folder: str | Path, checkpoint: Checkpoint) -> str:
+    """Return the score of a run on its own held-out text, beside its references, as text."""
+    training = run_data(folder)
+    texts = training.held_out()
+    evaluation = Evaluation(str(folder), score_checkpoint(checkpoint, str(folder), texts))
+    return add_references(evaluation, texts, training).table()
+
+
+class _Progress:
+    """Says now and then how many tokens are scored."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.begin = name, time.perf_counter()
+        self.last = self.begin
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self.last >= LINE_SECONDS:
+            self.last = now
+            say(
+                f"{self.name}: {done / total:.0%} of {total:,} tokens scored, {done / (now - self.begin):,.0f} a second"
+            )
+
+
+def _figures(score: TextScore) -> dict[str, Any]:
+    interval = score.interval
+    return {
+        "bits_per_byte": score.bits_per_byte,
+        "bits_per_character": score.bits_per_character,
+        "perplexity": score.perplexity if math.isfinite(score.perplexity) else None,
+        "tokens": score.tokens,
+        "interval": None if interval is None else [interval.low, interval.high],
+        "interval_level": None if interval is None else interval.level,
+        "interval_unit": None if interval is None else interval.unit,
+        "documents": score.documents,
+        "bytes": score.bytes,
+        "characters": score.characters,
+        "context": score.reach.context,
+        "stride": score.reach.stride,
+    }
+
+
+def _comparison(against: Comparison) -> dict[str, Any]:
+    found = against.difference
+    return {
+        "checkpoint": against.name,
+        **_figures(against.score),
+        "difference": None if found is None else found.difference,
+        "difference_interval": None if found is None else [found.interval.low, found.interval.high],
+        "p_value": None if found is None else found.p_value,
+        "real": against.real,
+    }
+
+
+def _interval(score: TextScore) -> str:
+    found = score.interval
+    return "" if found is None else f"{found.level:.0%} interval {found.low:.4f} to {found.high:.4f}"
+
+
+def _remarks(score: TextScore) -> Iterator[str]:
+    if score.interval_note:
+        yield score.interval_note
+    yield from score.notes
+
+
+def overlap_note(training: TrainingData, paths: Sequence[str], name: str) -> tuple[str, ...]:
+    """Return a note when the text to score on is among what the checkpoint was trained on."""
+    own = training.overlap(paths)
+    if not own:
+        return ()
+    which = own[0] if len(own) == 1 else f"{own[0]} and {len(own) - 1} more"
+    return (f"{which}: among the training data of {name}, so this is no score on unseen text",)

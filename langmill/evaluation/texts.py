@@ -1,0 +1,134 @@
+"""Which text a checkpoint is scored on, and which it was trained on. [evaluation]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langmill.core.config import read_yaml, resolve
+from langmill.core.errors import DataError
+from langmill.tasks.corpus import Corpus, texts
+from langmill.text.documents import ReadReport
+from langmill.text.paths import expand
+from langmill.text.readers import Boundary, OnBadRow, read_documents
+from langmill.training.settings import DataSettings, TrainSettings
+
+RUN_FILE = "run.yaml"
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """How files become documents; see `langmill.text.readers`."""
+
+    boundary: Boundary = "auto"
+    text_field: str = "text"
+    encoding: str = "utf-8"
+    on_bad_row: OnBadRow = "fail"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Whole documents in memory, and what they are called."""
+
+    texts: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def read_texts(
+    paths: Sequence[str | Path], *, reading: ReadingSettings | None = None, report: ReadReport | None = None
+) -> Texts:
+    """Read every document of `paths`, the parts of long ones joined. Raises DataError where there is none."""
+    report = ReadReport() if report is None else report
+    names, parts, whole = [], [], []
+    for document in open_documents(paths, reading=reading, report=report):
+        parts.append(document.text)
+        if document.last:
+            names.append(document.source)
+            whole.append("".join(parts))
+            parts = []
+    if not whole:
+        raise DataError(f"{', '.join(map(str, paths))}: no text to score; {report}")
+    return Texts(tuple(whole), tuple(names))
+
+
+def open_documents(
+    paths: Sequence[str | Path], *, reading: ReadingSettings | None = None, report: ReadReport | None = None
+) -> Iterator[Any]:
+    """Yield the documents of `paths`, read as `reading` says."""
+    reading = reading or ReadingSettings()
+    return read_documents(
+        paths,
+        boundary=reading.boundary,
+        text_field=reading.text_field,
+        encoding=reading.encoding,
+        on_bad_row=reading.on_bad_row,
+        report=report,
+    )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a checkpoint learned from, as far as it is known and still here."""
+
+    paths: tuple[str, ...] = ()
+    """Files, folders or globs; empty: not known."""
+    corpus: Corpus | None = field(default=None, compare=False)
+    """The run's own corpus, with its split; None for files that the user names."""
+    reading: ReadingSettings = ReadingSettings()
+    why_not: str = ""
+    """Why the text is not known."""
+
+    def texts(self) -> Iterator[str]:
+        """Yield the training text, a document or a part of one at a time."""
+        if self.corpus is not None:
+            return self.corpus.training_texts()
+        return (
+            (document.text for document in open_documents(self.paths, reading=self.reading))
+            if self.paths
+            else iter(())
+        )
+
+    def held_out(self) -> Texts:
+        """Return what the run held out. Raises DataError when that is not known, or nothing was."""
+        if self.corpus is None:
+            raise DataError(
+                f"the held-out text is not known: {self.why_not or 'no run names it'}; name files to score on"
+            )
+        chosen = [document for document, held_out in self.corpus.documents() if held_out]
+        if not chosen:
+            raise DataError("the run held out no text; name files to score on")
+        return Texts(tuple(texts(chosen)), tuple(each.source for each in chosen if each.last))
+
+    def overlap(self, paths: Sequence[str | Path]) -> list[str]:
+        """Return which files of `paths` belong to the training data."""
+        own = {path.resolve() for path in expand(self.paths)} if self.paths else set()
+        return [str(path) for path in expand(paths) if path.resolve() in own]
+
+
+def named_data(paths: Sequence[str], *, reading: ReadingSettings | None = None) -> TrainingData:
+    """Return training data that the user names. Raises DataError when a path is missing."""
+    expand(paths)
+    return TrainingData(tuple(paths), reading=reading or ReadingSettings())
+
+
+def run_data(folder: str | Path) -> TrainingData:
+    """Return what the run in `folder` was trained on, as its run.yaml says."""
+    run_file = Path(folder) / RUN_FILE
+    if not run_file.is_file():
+        return TrainingData(why_not=f"{folder} has no {RUN_FILE}")
+    tree = read_yaml(run_file)
+    paths = tree.get("data")
+    if not isinstance(paths, list) or not paths:
+        return TrainingData(why_not=f"{run_file} names no data")
+    held_out = tuple(tree.get("held_out_data") or ())
+    try:
+        expand([*paths, *held_out])
+    except DataError as error:
+        return TrainingData(why_not=f"{run_file} names data that is not here ({error})")
+    first = tree.get("started_settings") or {}
+    settings = resolve(DataSettings, first.get("data") or {}, source=str(run_file))
+    seed = int(first.get("seed") or TrainSettings().seed)
+    corpus = Corpus(tuple(paths), held_out, settings, seed=seed)
+    return TrainingData(tuple(paths), corpus, why_not="")

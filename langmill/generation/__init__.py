@@ -1,0 +1,1 @@
+"""Text out of a model: logit filters, sampling, the decoding loop and its fast kernels. [generation]"""

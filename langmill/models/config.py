@@ -1,0 +1,172 @@
+"""What a Transformer is made of, as data. [models]
+
+`TransformerConfig` holds an encoder, a decoder or both; each is a `StackConfig`. The named families
+(GPT-2, Llama, Qwen …) are values of these two classes, not classes of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from langmill.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotaryScaling:
+    """A stretching of the rotary wavelengths, for contexts beyond `trained_positions`.
+
+    kind "linear" divides every rate by `factor` (Chen et al. 2023, arXiv:2306.15595). kind "llama3"
+    leaves the rates that turn more than `high_frequency` times within `trained_positions`, divides
+    those that turn less than `low_frequency` times, and blends between (Llama 3.1's release).
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low_frequency: float = 1.0
+    high_frequency: float = 4.0
+    trained_positions: int = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """One stack of blocks: an encoder or a decoder."""
+
+    layers: int
+    width: int
+    heads: int
+    hidden: int
+    """Width inside the feed-forward layers."""
+    causal: bool
+    kv_heads: int = 0
+    """Key/value heads, shared by groups of query heads (Ainslie et al. 2023); 0: as many as `heads`."""
+    head_width: int = 0
+    """Channels a head; 0: width // heads."""
+    dropout: float = 0.0
+    # normalisation
+    norm: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-5
+    norm_first: bool = True
+    """False: the 2017 order, add then normalise."""
+    final_norm: bool = True
+    # positions
+    positions: Literal["learned", "rotary"] = "learned"
+    max_positions: int = 512
+    rotary_base: float = 10_000.0
+    rotary_scaling: RotaryScaling | None = None
+    # attention
+    qkv_bias: bool = True
+    output_bias: bool = True
+    qk_norm: bool = False
+    """Normalise each query and key over its head's channels before the rotation (Qwen3)."""
+    # feed-forward
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "gelu"
+    gated: bool = False
+    """Multiply the activation by a second projection (Shazeer 2020, arXiv:2002.05202)."""
+    hidden_bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "hidden", "max_positions"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}: {getattr(self, name)} is not allowed; it must be at least 1")
+        object.__setattr__(self, "kv_heads", self.kv_heads or self.heads)
+        if not self.head_width and self.width % self.heads:
+            raise ConfigError(f"model.width ({self.width}) must be a multiple of model.heads ({self.heads})")
+        object.__setattr__(self, "head_width", self.head_width or self.width // self.heads)
+        if self.heads % self.kv_heads:
+            raise ConfigError(f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ConfigError(f"rotary positions need an even number of channels a head, not {self.head_width}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout: {self.dropout} is not allowed; it must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """A model: an encoder, a decoder, or both, and the layer that scores the vocabulary."""
+
+    vocabulary: int
+    encoder: StackConfig | None = None
+    decoder: StackConfig | None = None
+    tie_output: bool = True
+    """The output layer's weight is the token embedding (Press and Wolf 2017)."""
+
+    def __post_init__(self) -> None:
+        if self.vocabulary < 1:
+            raise ConfigError(f"a model needs a vocabulary of at least 1 token, not {self.vocabulary}")
+        if self.encoder is None and self.decoder is None:
+            raise ConfigError("a model needs an encoder, a decoder or both")
+
+    @property
+    def output_stack(self) -> StackConfig:
+        """The stack whose states are scored."""
+        stack = self.decoder or self.encoder
+        assert stack is not None
+        return stack
+
+
+def default_decoder(
+    vocabulary: int,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int = 0,
+    hidden: int = 0,
+    context: int = 1024,
+    dropout: float = 0.0,
+) -> TransformerConfig:
+    """Return langmill's own decoder: Qwen3's layout (rotary, pre-norm RMS, qk-norm, SwiGLU, no bias).
+
+    hidden: 0 takes 8/3 of the width, rounded up to a multiple of 32, which gives the gated
+    feed-forward as many weights as an ungated one of four times the width.
+    """
+    stack = StackConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden or -(-8 * width // 3 // 32) * 32,
+        causal=True,
+        dropout=dropout,
+        norm="rms",
+        norm_eps=1e-6,
+        positions="rotary",
+        max_positions=context,
+        qkv_bias=False,
+        output_bias=False,
+        qk_norm=True,
+        activation="silu",
+        gated=True,
+        hidden_bias=False,
+    )
+    return TransformerConfig(vocabulary=vocabulary, tie_output=True, decoder=stack)
+
+
+def gpt2_decoder(
+    vocabulary: int,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int = 0,
+    hidden: int = 0,
+    context: int = 1024,
+    dropout: float = 0.0,
+) -> TransformerConfig:
+    """Return a GPT-2 (Radford et al. 2019): learned positions, layer norm, GELU, biases.
+
+    kv_heads: 0 or `heads`, the only value the layout has. hidden: 0 takes four times the width.
+    """
+    stack = StackConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden or 4 * width,
+        causal=True,
+        dropout=dropout,
+        max_positions=context,
+        activation="gelu_tanh",
+    )
+    return TransformerConfig(vocabulary=vocabulary, tie_output=True, decoder=stack)

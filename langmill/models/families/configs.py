@@ -1,0 +1,181 @@
+"""config.json to TransformerConfig and back, by a family's table. [models]"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from langmill.core.errors import CheckpointError, ConfigError, did_you_mean
+from langmill.models.config import StackConfig, TransformerConfig
+from langmill.models.families.decoders import FAMILIES
+from langmill.models.families.table import Family, Tree
+
+logger = logging.getLogger("langmill")
+
+SIDES = ("encoder", "decoder")
+LAYOUT = "5.0.0"
+"""The version of Transformers whose spelling of config.json we write."""
+
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""Their names of activations; on writing, the first that fits."""
+
+HINTS = {
+    **get_type_hints(TransformerConfig),
+    **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
+}
+NULLABLE = ("decoder.kv_heads", "decoder.head_width")
+"""Our fields whose null means "derive it from the others"."""
+KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a name"}
+
+
+def find_family(theirs: Mapping[str, Any], *, source: str = "config.json") -> Family:
+    """Return the family that a config.json names, or raise CheckpointError with those that are known."""
+    name = theirs.get("model_type")
+    known = ", ".join(sorted(FAMILIES))
+    if not isinstance(name, str):
+        raise CheckpointError(f"{source}: no model_type; it must be one of {known}")
+    if name in FAMILIES:
+        return FAMILIES[name]
+    raise CheckpointError(
+        f"{source}: model_type {name!r} is not supported; known: {known}{did_you_mean(name, FAMILIES)}"
+    )
+
+
+def read_config(
+    family: Family, theirs: Mapping[str, Any], *, source: str = "config.json"
+) -> TransformerConfig:
+    """Return what a config.json of `family` describes.
+
+    Raises CheckpointError for a value that is missing, of the wrong kind, or that would change the
+    computation into one that langmill does not do. Logs a warning for keys that nobody here knows.
+    """
+    notes: list[str] = []
+    try:
+        config = translate(family, theirs, notes)
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    known = {*family.fields.values(), *family.must, *family.harmless}
+    if strange := sorted(key for key in theirs if key not in known):
+        notes.append(f"ignored, not known for {family.name}: {', '.join(strange)}")
+    for note in notes:
+        logger.warning("%s: %s", source, note)
+    return config
+
+
+def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> TransformerConfig:
+    """Do the work of `read_config`, adding what the user should know to `notes`."""
+    for key, allowed in family.must.items():
+        if key in theirs and theirs[key] not in allowed:
+            raise CheckpointError(f"{key} {theirs[key]!r} is not supported; it must be {allowed[0]!r}")
+    tree: Tree = {}
+    for name, value in family.constants.items():
+        put(tree, name, value)
+    for name, key in family.fields.items():
+        if key not in theirs and key not in family.defaults:
+            raise CheckpointError(f"{key} is missing; the {family.name} family needs it")
+        value = theirs.get(key, family.defaults.get(key))
+        if value is not None:  # null: left to our default or to the fix
+            put(tree, name, convert(name, key, value))
+        elif name not in NULLABLE and family.defaults.get(key, 0) is not None:
+            raise CheckpointError(f"{key} is null; it must be {KINDS[HINTS[name]]}")
+    family.read_fix(theirs, tree, notes)
+    for side in SIDES:
+        if side in tree:
+            tree[side] = StackConfig(**tree[side])
+    return TransformerConfig(**tree)
+
+
+def put(tree: Tree, name: str, value: Any) -> None:
+    """Set a dotted field."""
+    side, _, last = name.rpartition(".")
+    (tree.setdefault(side, {}) if side else tree)[last] = value
+
+
+def get(config: TransformerConfig, name: str) -> Any:
+    """Return a dotted field."""
+    side, _, last = name.rpartition(".")
+    return getattr(getattr(config, side) if side else config, last, None)
+
+
+def convert(name: str, key: str, value: Any) -> Any:
+    """Return their value as ours, or raise CheckpointError when it is of the wrong kind."""
+    if name.endswith(".activation"):
+        if not isinstance(value, str) or value not in ACTIVATIONS:
+            raise CheckpointError(f"{key} {value!r} is not supported; known: {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS[value]
+    kind = HINTS[name]
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise CheckpointError(f"{key} {value!r} is not allowed; it must be {KINDS[kind]}")
+    return kind(value)
+
+
+def write_config(
+    family: Family,
+    config: TransformerConfig,
+    *,
+    base: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """Return the whole config.json of a model.
+
+    base: the config.json that the model came with; keys that are not ours stay, and ours stay as
+    they are spelt there where they mean the same. dtype: in which the weights are stored.
+
+    Raises CheckpointError, naming the fields, when the family cannot describe the model.
+    """
+    for side in SIDES:
+        if (getattr(config, side) is not None) != any(name.startswith(f"{side}.") for name in family.fields):
+            raise CheckpointError(
+                f"family {family.name} cannot describe this model: they differ in the {side}"
+            )
+    base = dict(base) if base and base.get("model_type") == family.name else {}
+    theirs: dict[str, Any] = {**family.template, **base}
+    if not base or not means(family, base, config):
+        for name, key in family.fields.items():
+            theirs[key] = get(config, name)
+            if name.endswith(".activation"):
+                theirs[key] = next(a for a, b in ACTIVATIONS.items() if b == theirs[key])
+        family.write_fix(config, theirs)
+    theirs.pop("torch_dtype", None)
+    theirs |= {"architectures": [family.architecture], "dtype": dtype, "model_type": family.name}
+    theirs.setdefault("transformers_version", LAYOUT)
+    differing = differences(translate(family, theirs, []), config)
+    if differing:
+        raise CheckpointError(f"family {family.name} cannot describe this model: {'; '.join(differing)}")
+    return dict(sorted(theirs.items()))
+
+
+def means(family: Family, theirs: Mapping[str, Any], config: TransformerConfig) -> bool:
+    """Say whether a config.json describes exactly `config`."""
+    return translate(family, theirs, []) == config
+
+
+def differences(found: TransformerConfig, wanted: TransformerConfig) -> list[str]:
+    """Return a line for every field whose value would change."""
+    lines = []
+    for name in HINTS:
+        if name not in SIDES and get(found, name) != get(wanted, name):
+            lines.append(f"{name} would become {get(found, name)!r} instead of {get(wanted, name)!r}")
+    return lines
+
+
+def choose_family(config: TransformerConfig) -> Family:
+    """Return the first family that can describe a model, or raise CheckpointError."""
+    for family in FAMILIES.values():
+        try:
+            write_config(family, config)
+        except (CheckpointError, ConfigError):
+            continue
+        return family
+    raise CheckpointError(f"no known family ({', '.join(FAMILIES)}) can describe this model")

@@ -1,0 +1,173 @@
+"""The form of a family's table, and how its weight names are matched. [models]
+
+"Theirs" is Hugging Face's name or tensor, "ours" langmill's. In a weight name `{}` stands for a layer
+number and `*` for `weight` or `bias`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from langmill.core.errors import CheckpointError
+from langmill.models.config import TransformerConfig
+
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A reversible change of layout between one of their tensors and one or more of ours."""
+
+    read: Callable[[Tensor], list[Tensor]]
+    """Their tensor to ours."""
+    write: Callable[[list[Tensor]], Tensor]
+    """Ours to their tensor."""
+    shape: Callable[[list[Shape]], Shape]
+    """What `write` does to shapes."""
+
+
+# GPT-2 stores a layer as (in, out) where nn.Linear has (out, in). A bias has one dimension, which
+# transpose(0, -1) leaves alone, so one row serves weight and bias.
+COPY = Operation(
+    read=lambda theirs: [theirs],
+    write=lambda ours: ours[0],
+    shape=lambda ours: ours[0],
+)
+TRANSPOSE = Operation(
+    read=lambda theirs: [theirs.transpose(0, -1)],
+    write=lambda ours: ours[0].transpose(0, -1),
+    shape=lambda ours: ours[0][::-1],
+)
+SPLIT = Operation(
+    read=lambda theirs: list(theirs.transpose(0, -1).chunk(3)),
+    write=lambda ours: torch.cat(ours).transpose(0, -1),
+    shape=lambda ours: (sum(each[0] for each in ours), *ours[0][1:])[::-1],
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of weight names."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    operation: Operation = COPY
+
+
+def copies(theirs: str, ours: str, names: Mapping[str, str]) -> tuple[Row, ...]:
+    """Return rows that copy, each name prefixed by its side's prefix.
+
+    >>> copies("model.layers.{}", "decoder.blocks.{}", {"mlp.up_proj.*": "feed_forward.up.*"})[0].theirs
+    'model.layers.{}.mlp.up_proj.*'
+    """
+    return tuple(Row(f"{theirs}.{a}", (f"{ours}.{b}",)) for a, b in names.items())
+
+
+Tree = dict[str, Any]
+"""A TransformerConfig being built: its fields, with a dict for each stack."""
+
+
+def no_read_fix(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
+    """Do nothing: the table says it all."""
+
+
+def no_write_fix(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
+    """Do nothing: the table says it all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A named layout: what config.json and the weights of such a checkpoint mean."""
+
+    name: str
+    """Their `model_type`."""
+    architecture: str
+    """Their class for a model that predicts the next token."""
+    fields: Mapping[str, str]
+    """Our field, dotted, to their key; several of ours may share a key."""
+    defaults: Mapping[str, Any]
+    """What a key means where config.json leaves it out; a field's key without default is required."""
+    constants: Mapping[str, Any]
+    """Our fields that make the family what it is."""
+    must: Mapping[str, tuple[Any, ...]]
+    """Keys that would change the computation, with the values under which it is ours."""
+    template: Mapping[str, Any]
+    """Further keys that a new config.json carries."""
+    rows: tuple[Row, ...]
+    prefix: str
+    """Begins every weight's name but the output layer's; absent in files of the bare model."""
+    ignore: tuple[str, ...] = ()
+    """Names in older files that hold no weights."""
+    harmless: frozenset[str] = field(default_factory=frozenset)
+    """Keys that do not change what the model computes."""
+    read_fix: Callable[[Mapping[str, Any], Tree, list[str]], None] = no_read_fix
+    """(their keys, our tree to complete, notes for the user): what no table can say."""
+    write_fix: Callable[[TransformerConfig, dict[str, Any]], None] = no_write_fix
+    """(our config, their keys to complete): the same, backwards."""
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    """Return the regular expression of a table's weight name.
+
+    >>> pattern("h.{}.ln_1.*").fullmatch("h.11.ln_1.bias").groups()
+    ('11', 'bias')
+    """
+    return re.compile(re.escape(name).replace(r"\{\}", r"(\d+)").replace(r"\*", "(weight|bias)"))
+
+
+def fill(name: str, groups: tuple[str, ...]) -> str:
+    """Put what `pattern` found into another name of the same row.
+
+    >>> fill("blocks.{}.norm.*", ("11", "bias"))
+    'blocks.11.norm.bias'
+    """
+    parts = iter(groups)
+    return re.sub(r"\{\}|\*", lambda _: next(parts), name)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One of their tensors and the weights of a certain model that it holds."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    operation: Operation
+    shape: Shape
+    """Of their tensor."""
+    tied: bool
+    """Holds a weight that an earlier pairing holds: not written, and on reading only compared."""
+
+
+def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
+    """Return every weight of `model` under its family's name, in the order of the table.
+
+    Raises CheckpointError when the family has no name for a weight.
+    """
+    own = dict(model.named_parameters(remove_duplicate=False))
+    seen: set[int] = set()
+    named: set[str] = set()
+    pairings: dict[str, Pairing] = {}
+    for row in family.rows:
+        first = pattern(row.ours[0])
+        for name in own:
+            match = first.fullmatch(name)
+            if match is None:
+                continue
+            ours = tuple(fill(each, match.groups()) for each in row.ours)
+            shape = row.operation.shape([tuple(own[each].shape) for each in ours])
+            theirs = fill(row.theirs, match.groups())
+            pairings[theirs] = Pairing(theirs, ours, row.operation, shape, id(own[name]) in seen)
+            seen.update(id(own[each]) for each in ours)
+            named.update(ours)
+    if nameless := [name for name in own if name not in named]:
+        raise CheckpointError(
+            f"family {family.name} has no name for {', '.join(nameless[:5])}; save it as another family"
+        )
+    return pairings

@@ -1,0 +1,89 @@
+"""How weights begin. [models]"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from langmill.models.config import TransformerConfig
+from langmill.models.transformer import Attention, FeedForward, Transformer
+
+
+FILLERS = ("normal_", "uniform_", "kaiming_uniform_", "ones_", "zeros_")
+
+
+class Unfilled(TorchFunctionMode):
+    """While this is entered, new layers have weights of type `dtype` that nothing is written to."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(function, "__name__", "") in FILLERS:
+            return args[0] if args else kwargs["tensor"]
+        if function is torch.empty and kwargs.get("dtype") is None:
+            kwargs["dtype"] = self.dtype
+        return function(*args, **kwargs)
+
+
+def allocate(
+    config: TransformerConfig, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> Transformer:
+    """Return a model whose weights hold nothing yet, without the time that random numbers take.
+
+    (PyTorch's way, the meta device, loads the compiler, which takes seconds.)
+    """
+    with torch.device(device), Unfilled(dtype):
+        return Transformer(config)
+
+
+@torch.no_grad()
+def initialise(model: Transformer, generator: torch.Generator, *, scheme: Literal["unit", "gpt2"] = "unit") -> None:
+    """Set every weight of a model that is to be trained from scratch.
+
+    | weight                       | scheme "unit" (the default)                  | scheme "gpt2"              |
+    |------------------------------|----------------------------------------------|----------------------------|
+    | embedding, tied to output    | normal, deviation 0.02                       | normal, deviation 0.02     |
+    | embedding, untied            | normal, deviation 1                          | normal, deviation 0.02     |
+    | output layer, untied         | zero: the first prediction is uniform        | normal, deviation 0.02     |
+    | learned positions            | normal, deviation 0.02                       | the same                   |
+    | query, key, value, up, gate  | uniform in ±sqrt(3 / inputs): deviation      | normal, deviation 0.02     |
+    |                              | inputs^-½, which keeps the input's variance  |                            |
+    | attention output, down       | zero: every block begins as the identity     | deviation 0.02 / (2 L)^½   |
+    | norms                        | weight 1, bias 0                             | the same                   |
+    | biases                       | 0                                            | the same                   |
+
+    Zero output projections follow Zhang et al. 2019 (Fixup, arXiv:1901.09321) and Yang et al. 2022
+    (arXiv:2203.03466, appendix D.2). "gpt2" is Radford et al. 2019, section 2.3, L being the layers.
+    """
+    plain = scheme == "gpt2"
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            bound = (3 / module.weight.shape[1]) ** 0.5
+            if plain or isinstance(module, nn.Embedding):
+                module.weight.normal_(0, 0.02, generator=generator)
+            else:
+                module.weight.uniform_(-bound, bound, generator=generator)
+        elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            module.weight.fill_(1)
+        if getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+    deviation = 0.02 / (2 * model.config.output_stack.layers) ** 0.5
+    for module in model.modules():
+        if isinstance(module, Attention | FeedForward):
+            last = module.output if isinstance(module, Attention) else module.down
+            if plain:
+                last.weight.normal_(0, deviation, generator=generator)
+            else:
+                last.weight.zero_()
+    if model.config.tie_output:
+        # The walk above met this weight twice, the second time as the output layer.
+        model.output_embed.weight.normal_(0, 0.02, generator=generator)
+    elif not plain:
+        model.output.weight.zero_()
+        model.output_embed.weight.normal_(0, 1.0, generator=generator)

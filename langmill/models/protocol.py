@@ -1,0 +1,65 @@
+"""What every language model offers to objectives, generation and evaluation. [models]
+
+Two kinds exist: the Transformer and (later) recurrent networks. Nothing outside `models` and
+`checkpoint` asks which of them it holds; they share these methods, not a class.
+
+Shape letters: B batch, T new tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class PastState(Protocol):
+    """What a model keeps of the tokens it has read: keys and values, or a recurrent state."""
+
+    length: int
+    """Slots filled so far, the same for every row; shorter rows are padded on the left."""
+
+    @property
+    def slots(self) -> int:
+        """How many tokens a row has room for."""
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep rows[i] as row i, as beam search and finished sequences need."""
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A model that predicts the next token. It returns states and scores, never losses.
+
+    `decode` and `score` are apart so that an objective can score a long row in chunks and a
+    generator only the last position.
+    """
+
+    output: nn.Linear
+    """The layer that scores the vocabulary, weight (V, D)."""
+
+    def decode(
+        self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None, cache: Any = None
+    ) -> Tensor:
+        """Return states (B, T, D) for token ids (B, T).
+
+        valid: (B, T), False at padding; where there is a cache, padding stands on the left.
+        starts: (B, T), for packed rows, the index in the row at which each token's document begins;
+        never together with `valid` or `cache`. cache: from `new_cache` of the same model; the new
+        tokens join it.
+        """
+
+    def score(self, states: Tensor) -> Tensor:
+        """Return logits (..., V) for states (..., D)."""
+
+    def new_cache(self, batch: int, slots: int) -> Any:
+        """Return an empty `PastState` for `batch` rows of up to `slots` tokens."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A model that reads a whole text before anything is predicted."""
+
+    def encode(self, ids: Tensor, *, valid: Tensor | None = None) -> Tensor:
+        """Return states (B, T, D) for token ids (B, T); valid: (B, T), False at padding."""

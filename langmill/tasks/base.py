@@ -1,0 +1,60 @@
+"""What every task offers. [tasks]
+
+A task has a learning half, used by training, and an answering half, used by everything outside:
+evaluation and serving never see how a task learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from langmill.checkpoint import Checkpoint
+from langmill.core.distributed import World
+from langmill.training.budget import Plan
+from langmill.training.job import Job
+from langmill.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked to be trained."""
+
+    data: tuple[str, ...]
+    """Files, folders or globs."""
+    held_out: tuple[str, ...]
+    """The same for evaluation; empty: split off the data."""
+    folder: Path
+    """The run directory."""
+    settings: TrainSettings
+    resume: bool
+    here: World
+    started: float
+    """When the budget's clock began, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A job ready for the loop, and what was decided on the way to it."""
+
+    job: Job
+    plan: Plan
+    deadline: float
+    """When the loop must end, in seconds since the epoch; infinite without a budget."""
+
+
+class Task(Protocol):
+    """One thing a model can learn to do."""
+
+    name: str
+
+    def learn(self, request: Request) -> Lesson:
+        """Read and check the data, decide what is open, build the model: everything before the first step."""
+
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Any]:
+        """Return one result a input, in order."""
+
+    def score(self, checkpoint: Checkpoint, data: Sequence[str]) -> Any:
+        """Return metrics of the checkpoint on the data."""

@@ -1,0 +1,148 @@
+"""From files to a tokenizer and shards, each made once and kept. [tasks]"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, cast
+
+from langmill.batches.shards import Shards, build_shards, open_shards
+from langmill.core.errors import ConfigError, DataError, did_you_mean
+from langmill.core.files import cache_folder, digest
+from langmill.core.log import format_count, say, warn
+from langmill.text.documents import Document, ReadReport
+from langmill.text.holdout import HeldOutSplit, plan_split, split_documents
+from langmill.text.paths import expand, source_fingerprint
+from langmill.text.readers import read_documents
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.tokens.train import TrainingReport, train_tokenizer
+from langmill.training.settings import DataSettings, TrainSettings
+
+KINDS = ("char", "bpe", "wordpiece", "unigram")
+TOKENIZER_BYTES = 32_000_000
+"""Text that a tokenizer trained on the way to a model sees at most, taken evenly from the corpus."""
+SURVEY_CHARACTERS = 2_000_000
+"""Text looked at to learn how many different characters the corpus has."""
+
+
+class Corpus:
+    """The user's files, read as often as needed, always in the same order."""
+
+    def __init__(self, data: tuple[str, ...], held_out: tuple[str, ...], settings: DataSettings, *, seed: int) -> None:
+        self.data, self.held_out, self.settings, self.seed = data, held_out, settings, seed
+        self.report = ReadReport()
+        self.fingerprint = digest(
+            source_fingerprint(data), source_fingerprint(held_out) if held_out else "", settings.model_dump_json(), str(seed)
+        )
+        self._split: HeldOutSplit | None = None
+
+    def read(self, paths: tuple[str, ...]) -> Iterator[Document]:
+        """Yield the documents of `paths`, counting afresh."""
+        self.report = ReadReport()
+        return read_documents(
+            paths,
+            boundary=self.settings.boundary,
+            text_field=self.settings.text_field,
+            encoding=self.settings.encoding,
+            on_bad_row=self.settings.on_bad_row,
+            report=self.report,
+        )
+
+    @property
+    def split(self) -> HeldOutSplit:
+        """How training and held-out text are told apart; reads everything once."""
+        if self._split is None:
+            fraction = 0.0 if self.held_out else self.settings.held_out
+            try:
+                self._split = plan_split(self.read(self.data), fraction=fraction, seed=self.seed)
+            except DataError as error:
+                if self.report.documents:
+                    raise
+                raise DataError(f"{', '.join(self.data)}: no text to train on; {self.report}") from error
+            for reason, count in sorted(self.report.skipped.items()):
+                warn(f"{count} left out: {reason}")
+        return self._split
+
+    def documents(self) -> Iterator[tuple[Document, bool]]:
+        """Yield every document and whether it is held out."""
+        yield from split_documents(self.read(self.data), self.split)
+        if self.held_out:
+            yield from ((document, True) for document in self.read(self.held_out))
+
+    def training_texts(self) -> Iterator[str]:
+        """Yield the text that may be learned from."""
+        return (document.text for document, held_out in self.documents() if not held_out)
+
+    def describe(self) -> str:
+        """Say what is held out, in a sentence."""
+        return f"evaluated on {', '.join(self.held_out)}" if self.held_out else str(self.split)
+
+
+def choose_vocabulary(corpus: Corpus) -> int:
+    """Return a size for a tokenizer trained here: a power of two that grows with the corpus.
+
+    About 1,500 · (megabytes)^0.3, and at least twice the different characters in the first part of
+    the text, so that Chinese characters get tokens of their own.
+    """
+    size = 1500 * max(corpus.split.characters / 1e6, 0.05) ** 0.3
+    seen: set[str] = set()
+    read = 0
+    for text in corpus.training_texts():
+        seen.update(text)
+        read += len(text)
+        if read > SURVEY_CHARACTERS:
+            break
+    return int(min(max(1 << round(math.log2(size)), 512, 1 << math.ceil(math.log2(2 * len(seen)))), 1 << 16))
+
+
+def open_tokenizer(corpus: Corpus, settings: TrainSettings) -> Tokenizer:
+    """Return the tokenizer that `settings.tokenizer` names, training it (once) where it names a kind."""
+    name = settings.tokenizer
+    if name not in KINDS:
+        if not Path(name).exists():
+            raise ConfigError(
+                f"--tokenizer {name}: neither a kind ({', '.join(KINDS)}) nor a path that exists{did_you_mean(name, KINDS)}"
+            )
+        return Tokenizer.load(name)
+    kept = cache_folder() / "tokenizers" / digest("1", corpus.fingerprint, name, str(settings.vocabulary))
+    if (kept / "tokenizer.json").is_file():
+        return Tokenizer.load(kept)
+    vocabulary = settings.vocabulary or (None if name == "char" else choose_vocabulary(corpus))
+    report = TrainingReport()
+    tokenizer = train_tokenizer(
+        corpus.training_texts(),
+        kind=cast(Literal["char", "bpe", "wordpiece", "unigram"], name),
+        vocabulary=vocabulary,
+        maximum_bytes=TOKENIZER_BYTES,
+        total_bytes=sum(path.stat().st_size for path in expand(corpus.data)),
+        report=report,
+    )
+    say(f"tokenizer: {name}, {tokenizer.vocabulary_size} tokens, from {format_count(report.bytes_used)}B of text")
+    for note in report.notes:
+        say(f"    {note}")
+    tokenizer.save(kept)
+    return tokenizer
+
+
+def open_corpus(corpus: Corpus, tokenizer: Tokenizer) -> Shards:
+    """Return the corpus as tokens, from the cache where nothing changed since they were made."""
+    key = {"sources": corpus.fingerprint, "tokenizer": tokenizer.fingerprint()}
+    folder = cache_folder() / "shards" / digest(*key.values())
+    shards = open_shards(folder, key)
+    if shards is None:
+        split = corpus.describe()
+        shards = build_shards(folder, corpus.documents(), tokenizer=tokenizer, key=key, split=split)
+    size = f"{format_count(shards.train.bytes)}B = {format_count(len(shards.train.tokens))} tokens"
+    say(f"corpus: {size}{' (tokens reused from the cache)' if shards.reused else ''}; {shards.split}")
+    return shards
+
+
+def texts(documents: Iterable[Document]) -> Iterator[str]:
+    """Yield whole texts, the parts of long documents joined."""
+    parts: list[str] = []
+    for document in documents:
+        parts.append(document.text)
+        if document.last:
+            yield "".join(parts)
+            parts = []

@@ -1,0 +1,323 @@
+"""The language model: the next token from those before it. [tasks]"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from langmill.batches.packing import PackedLoader
+from langmill.batches.shards import Part, Shards
+from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.core.device import can_compile, choose_device, measure_machine, synchronise, training_dtype
+from langmill.core.distributed import World
+from langmill.core.errors import ConfigError, DataError
+from langmill.core.log import say
+from langmill.generation.generate import Generation, generate
+from langmill.generation.sampling import SamplingSettings
+from langmill.models.config import TransformerConfig, default_decoder, gpt2_decoder
+from langmill.models.initialise import initialise
+from langmill.models.transformer import Transformer
+from langmill.objectives.next_token import next_token
+from langmill.tasks.base import Lesson, Request
+from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.training import budget
+from langmill.training.budget import Plan
+from langmill.training.job import Job
+from langmill.training.settings import TrainSettings
+from langmill.training.state import seed_everything
+
+MICRO_TOKENS = {"cpu": 8192, "cuda": 65_536, "mps": 8192}
+"""Tokens in one forward pass when --micro-batch does not say."""
+EVALUATION_TOKENS = (8192, 131_072)
+"""Fewest and most held-out tokens in one quick evaluation; between them, a two-hundredth of the training tokens."""
+DEFAULT_BUDGET_SECONDS = 300.0
+"""Time for a run that is told neither its time nor its length."""
+SAMPLE_TOKENS = 64
+
+
+class LanguageModelling:
+    """`langmill train lm`: pre-train a decoder on text, or go on training one."""
+
+    name = "lm"
+
+    def learn(self, request: Request) -> Lesson:
+        """Make the tokenizer, the tokens, the plan and the model."""
+        settings = request.settings
+        if not any((settings.budget, settings.steps, settings.tokens, settings.epochs)):
+            settings = settings.model_copy(update={"budget": DEFAULT_BUDGET_SECONDS})
+        device = choose_device(settings.device, local_rank=request.here.local_rank)
+        corpus = Corpus(request.data, request.held_out, settings.data, seed=settings.seed)
+        source = load_checkpoint(settings.from_checkpoint) if settings.from_checkpoint else None
+        tokenizer = self._tokenizer(request, corpus, settings, source)
+        shards = open_corpus(corpus, tokenizer)
+        if not len(shards.held_out.tokens):
+            raise DataError(
+                f"{', '.join(request.data)}: too little text to hold some out for evaluation; add text, name a file"
+                " with --held-out-data, or raise --data.held-out"
+            )
+        # A row needs a token to read and one to predict; a corpus shorter than the context shortens it.
+        settings = self._fit_context(settings, shards, source)
+        deadline = request.started + settings.budget if settings.budget else math.inf
+        seed_everything(settings.seed)
+        plan, model = make_plan(settings, shards, tokenizer, source, device=device, deadline=deadline)
+        settings = plan.settings
+        loader = PackedLoader(
+            shards.train,
+            context=settings.model.context,
+            rows=share(settings.batch, request.here),
+            seed=settings.seed,
+            rank=request.here.rank,
+            size=request.here.size,
+        )
+        checkpoint = Checkpoint(model, tokenizer, config={} if source is None else source.config)
+        job = Job(
+            model=model,
+            loader=loader,
+            objective=next_token,
+            evaluate=quick_evaluation(shards.held_out, settings.model.context, plan.tokens, here=request.here),
+            save_model=partial(save_run, checkpoint),
+            steps=settings.steps,
+            micro_batch=settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context),
+            flops_per_token=plan.flops_per_token,
+            peak_flops=plan.peak_flops * request.here.size,
+            sample=partial(show_sample, tokenizer),
+            units_per_nat=("bits/byte", 1 / math.log(2) / shards.bytes_per_token),
+            compile_stack=compile_decoder if compiles(settings, device, plan) else None,
+            facts={
+                "tokens_per_step": settings.batch * settings.model.context,
+                "split": shards.split,
+                "corpus": corpus.fingerprint,
+                "train_bytes": shards.train.bytes,
+                "train_tokens": len(shards.train.tokens),
+                "vocabulary": tokenizer.vocabulary_size,
+            },
+        )
+        return Lesson(job, plan, deadline)
+
+    def _tokenizer(
+        self, request: Request, corpus: Corpus, settings: TrainSettings, source: Checkpoint | None
+    ) -> Tokenizer:
+        if request.resume and (request.folder / "tokenizer.json").is_file():
+            return Tokenizer.load(request.folder)
+        if source is None:
+            return open_tokenizer(corpus, settings)
+        if source.tokenizer is None:
+            raise ConfigError(f"--from {settings.from_checkpoint}: has no tokenizer.json, so text cannot be read with it")
+        return source.tokenizer
+
+    def _fit_context(self, settings: TrainSettings, shards: Shards, source: Checkpoint | None) -> TrainSettings:
+        context = budget.choose_context(settings, bytes_per_token=shards.bytes_per_token, seconds=settings.budget)
+        if source is not None:
+            limit = source.model.config.output_stack.max_positions  # type: ignore[union-attr]
+            if settings.model.context > limit:
+                raise ConfigError(f"--model.context {settings.model.context}: the checkpoint looks back over {limit} tokens")
+            context = min(context, limit)
+        longest = len(shards.train.tokens) - 1
+        if not settings.model.context and 1 <= longest < context:
+            say(f"the corpus has {longest + 1} tokens: the context is shortened from {context} to {longest}")
+            context = longest
+        return settings.model_copy(update={"model": settings.model.model_copy(update={"context": context})})
+
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Generation]:
+        """Continue each text."""
+        assert checkpoint.tokenizer is not None
+        return generate(checkpoint.model, checkpoint.tokenizer, list(inputs), SamplingSettings())
+
+    def score(self, checkpoint: Checkpoint, data: Sequence[str]) -> Any:
+        """Scoring text needs windows over whole documents, which `evaluation.language` cuts."""
+        raise NotImplementedError("use langmill.evaluation.language.evaluate_files")
+
+
+def share(rows: int, here: World) -> int:
+    """Return this process's rows of a batch of `rows`."""
+    if rows % here.size:
+        raise ConfigError(f"--batch {rows} does not divide over {here.size} processes; use a multiple of {here.size}")
+    return rows // here.size
+
+
+def make_plan(
+    settings: TrainSettings,
+    shards: Shards,
+    tokenizer: Tokenizer,
+    source: Checkpoint | None,
+    *,
+    device: torch.device,
+    deadline: float,
+) -> tuple[Plan, Transformer]:
+    """Decide every open size, build the model and fix the number of steps."""
+    machine = measure_machine(device, seconds=0.3)
+    corpus_tokens, context = len(shards.train.tokens), settings.model.context
+    left = max(1.0, (deadline - time.time()) * TRAINING_SHARE) if settings.budget else 0.0
+    flops = left * machine.matmul_flops * budget.EFFICIENCY
+    layers, width = budget.DEFAULT_SHAPE
+    if settings.budget:
+        layers, width = budget.best_shape(
+            flops, vocabulary=tokenizer.vocabulary_size, corpus_tokens=corpus_tokens, context=context
+        )
+    if source is None:
+        settings = budget.fill_model(settings, layers=layers, width=width, context=context)
+        config = new_config(settings, tokenizer)
+        model = Transformer(config)
+        generator = torch.Generator().manual_seed(settings.seed)
+        initialise(model, generator, scheme="gpt2" if settings.model.family == "gpt2" else "unit")
+    else:
+        model = source.model  # type: ignore[assignment]
+        stack = model.config.output_stack
+        sizes = {"layers": stack.layers, "width": stack.width, "heads": stack.heads, "context": context}
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update=sizes)})
+    model.to(device)
+    parameters = sum(p.numel() for p in model.parameters())
+    stack = model.config.output_stack
+    multiplying = parameters - sum(e.weight.numel() for e in embeddings(model))
+    operations = budget.flops_per_token(multiplying, layers=stack.layers, width=stack.width, context=context)
+    batch = budget.choose_batch(settings, context=context, tokens=flops / operations)
+    settings = settings.model_copy(update={"batch": batch})
+    steps = budget.wanted_steps(settings, step_tokens=batch * context, corpus_tokens=corpus_tokens)
+    seconds = 0.0
+    if not steps:
+        pace = trial_seconds(model, shards.train, settings, device)
+        seconds = max(1.0, (deadline - time.time()) * TRAINING_SHARE)
+        steps = max(1, round(seconds / pace))
+    plan = Plan(
+        settings=settings.model_copy(update={"steps": steps}),
+        parameters=parameters,
+        tokens=steps * batch * context,
+        corpus_tokens=corpus_tokens,
+        flops_per_token=operations,
+        expected_seconds=seconds,
+        peak_flops=machine.matmul_flops,
+    )
+    return plan, model
+
+
+TRAINING_SHARE = 0.93
+"""Share of the time left that goes into steps; the rest is for evaluations and saving."""
+
+
+def embeddings(model: nn.Module) -> list[nn.Embedding]:
+    """Return the embeddings that only look up: those not tied to the output layer."""
+    output = model.output.weight  # type: ignore[union-attr]
+    return [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is not output]
+
+
+def new_config(settings: TrainSettings, tokenizer: Tokenizer) -> TransformerConfig:
+    """Return the model that `settings.model` describes, all its sizes known."""
+    model = settings.model
+    if model.family == "gpt2" and model.kv_heads not in (0, model.heads):
+        raise ConfigError("--model.kv-heads: the gpt2 family has as many key/value heads as heads; use qwen3")
+    make = gpt2_decoder if model.family == "gpt2" else default_decoder
+    return make(
+        tokenizer.vocabulary_size,
+        layers=model.layers,
+        width=model.width,
+        heads=model.heads,
+        kv_heads=model.kv_heads,
+        hidden=model.hidden,
+        context=model.context,
+        dropout=model.dropout,
+    )
+
+
+def trial_seconds(model: Transformer, part: Part, settings: TrainSettings, device: torch.device) -> float:
+    """Return what a step takes, measured on a copy of the model with the run's own batch."""
+    from langmill.training.optimizers import make_optimizer
+
+    trial = copy.deepcopy(model)
+    wanted = settings.optimizer
+    optimizer = make_optimizer(
+        trial,
+        kind=wanted.kind,
+        learning_rate=1e-6,
+        matrix_learning_rate=1e-6,
+        weight_decay=0.0,
+        betas=(wanted.beta1, wanted.beta2),
+        momentum=wanted.momentum,
+    )
+    rows = settings.batch
+    micro = settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context)
+    loader = PackedLoader(part, context=settings.model.context, rows=min(rows, micro), seed=settings.seed)
+    dtype = training_dtype(device)
+    times = []
+    for _ in range(budget.TRIAL_STEPS):
+        begin = time.perf_counter()
+        batch = loader.take()
+        assert batch is not None
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss, count = next_token(trial, batch.to(device))
+        loss.backward()
+        middle = time.perf_counter()
+        optimizer.step()
+        optimizer.zero_grad()
+        synchronise(device)
+        times.append((middle - begin) * max(1, rows / micro) + time.perf_counter() - middle)
+    return float(np.median(times[1:]))
+
+
+def compiles(settings: TrainSettings, device: torch.device, plan: Plan) -> bool:
+    """Whether this run uses torch.compile: it takes long to compile, and gains a share of each step."""
+    if settings.compile != "auto":
+        if settings.compile == "yes" and not can_compile(device):
+            raise ConfigError("--compile yes: torch.compile needs a C++ compiler (g++) on a CPU and Triton on a GPU")
+        return settings.compile == "yes"
+    expected = plan.expected_seconds or plan.tokens * plan.flops_per_token / (plan.peak_flops * budget.EFFICIENCY)
+    return can_compile(device) and expected * COMPILE_GAIN > COMPILE_SECONDS
+
+
+COMPILE_SECONDS = 40.0
+COMPILE_GAIN = 0.15
+
+
+def compile_decoder(model: nn.Module) -> None:
+    """Compile the stack in place; weights keep their names, evaluation and sampling stay eager."""
+    model.decoder.compile(dynamic=False)  # type: ignore[union-attr,operator]
+
+
+def save_run(checkpoint: Checkpoint, folder: Path, model: nn.Module) -> None:
+    """Write the checkpoint into the run's folder with `model` as it is now."""
+    save_checkpoint(folder, Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config))
+
+
+def show_sample(tokenizer: Tokenizer, model: nn.Module) -> str:
+    """Return a short text from the model."""
+    settings = SamplingSettings(max_tokens=SAMPLE_TOKENS, temperature=0.8, top_p=0.95, seed=1)
+    return generate(model, tokenizer, [""], settings)[0].text
+
+
+def quick_evaluation(part: Part, context: int, training_tokens: int, *, here: World) -> Any:
+    """Return a function from a model to its loss and bits per byte on part of the held-out text.
+
+    Rows are cut end to end, spread over the whole part, and every process takes its share. The first
+    tokens of a row have little to go by, so the figure lies above the strided one of `evaluate`.
+    """
+    fewest, most = EVALUATION_TOKENS
+    wanted = min(max(training_tokens // 200, fewest), most)
+    context = min(context, len(part.tokens) - 1)
+    whole = PackedLoader(part, context=context, rows=1, seed=0)
+    every = max(1, whole.epoch_rows * context // wanted)
+    begins = [row * context for row in range(0, whole.epoch_rows, every)][here.rank :: here.size]
+    tokens_per_byte = len(part.tokens) / max(1, part.bytes)
+
+    @torch.no_grad()
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        device = next(model.parameters()).device
+        total = torch.zeros(2, dtype=torch.float64)
+        rows = max(1, MICRO_TOKENS[device.type] // context)
+        for i in range(0, len(begins), rows):
+            loss, count = next_token(model, whole.cut(begins[i : i + rows]).to(device))  # type: ignore[arg-type]
+            total += torch.stack([loss.cpu().double(), count.cpu().double()])
+        total = total.to(device if here.size > 1 else "cpu")
+        here.sum(total)
+        loss = float(total[0] / total[1])
+        return {"loss": loss, "bits_per_byte": loss * tokens_per_byte / math.log(2)}
+
+    return evaluate

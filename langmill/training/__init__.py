@@ -1,0 +1,1 @@
+"""Optimisers, schedules, the budget, the loop, resumable state, tracking. [training]"""

@@ -1,0 +1,131 @@
+"""From a time budget to a plan: model size, batch, context and steps. [training]
+
+The choice rests on one measurement of the machine and on figures from docs/log.md: which size
+reached the lowest held-out loss for a given number of floating-point operations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from langmill.core.log import format_count, format_seconds
+from langmill.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, with every choice made."""
+
+    settings: TrainSettings
+    parameters: int
+    tokens: int
+    corpus_tokens: int
+    flops_per_token: float
+    expected_seconds: float
+    peak_flops: float
+
+    def lines(self) -> list[str]:
+        """Return the plan as lines for people."""
+        model, settings = self.settings.model, self.settings
+        epochs = self.tokens / max(1, self.corpus_tokens)
+        lines = [
+            f"model    {model.family}: {model.layers} layers, width {model.width}, {model.heads} heads,"
+            f" context {model.context}: {format_count(self.parameters)} parameters",
+            f"steps    {settings.steps} of {settings.batch} rows × {model.context} tokens"
+            f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus",
+        ]
+        if self.expected_seconds:
+            lines.append(f"time     about {format_seconds(self.expected_seconds)} of training")
+        return lines
+
+
+SHAPES = ((1, 64), (2, 64), (2, 96), (2, 128), (3, 128), (4, 128), (3, 192), (4, 192), (4, 256), (5, 320), (6, 384),
+          (8, 512), (10, 640), (12, 768), (16, 1024), (20, 1280), (24, 1600), (28, 2048), (32, 2560))  # fmt: skip
+"""Layers and width that a plan chooses from, small to large."""
+
+
+def block_weights(layers: int, width: int) -> int:
+    """Weights of the blocks: about 12 width² a layer, attention and feed-forward together."""
+    return 12 * layers * width**2
+
+
+def flops_per_token(weights: int, *, layers: int, width: int, context: int) -> float:
+    """Operations to train on one token: 6 a weight, and attention's 6 · layers · context · width.
+
+    Kaplan et al. 2020 (arXiv:2001.08361), table 1, forward and backward; the causal half is not done.
+    weights: those that multiply, the output layer included and the input embedding not.
+    """
+    return 6 * weights + 6 * layers * context * width
+
+
+EFFICIENCY = 0.45
+"""Share of the measured peak that training small models reaches, for a first guess."""
+
+
+def best_shape(flops: float, *, vocabulary: int, corpus_tokens: int, context: int) -> tuple[int, int]:
+    """Return (layers, width) of the model to train with `flops` operations in all.
+
+    The loss is lowest near a fixed ratio of tokens to weights (Hoffmann et al. 2022,
+    arXiv:2203.15556), which for runs this short is far lower than for long ones: docs/log.md has the
+    figures. A small corpus limits the size too: a model of more weights than MOST_WEIGHTS_PER_TOKEN
+    times the corpus's tokens only memorises it.
+    """
+    best, miss = SHAPES[0], math.inf
+    for layers, width in SHAPES:
+        blocks = block_weights(layers, width)
+        if blocks > MOST_WEIGHTS_PER_TOKEN * corpus_tokens and best != SHAPES[0]:
+            break
+        tokens = flops / flops_per_token(blocks + vocabulary * width, layers=layers, width=width, context=context)
+        if abs(math.log(tokens / blocks / TOKENS_PER_WEIGHT)) < miss:
+            best, miss = (layers, width), abs(math.log(tokens / blocks / TOKENS_PER_WEIGHT))
+    return best
+
+
+DEFAULT_SHAPE = (4, 256)
+"""Layers and width when neither a budget nor the user says."""
+TOKENS_PER_WEIGHT = 3.0
+"""Training tokens for each weight of the blocks, where the loss for the operations spent is lowest."""
+MOST_WEIGHTS_PER_TOKEN = 3.0
+"""Weights of the blocks, at most, for each token of the corpus."""
+STEPS_WANTED = 700
+"""Steps that a small run divides its tokens into; fewer, larger steps use a machine better."""
+TRIAL_STEPS = 4
+"""Steps measured before the number of steps is fixed."""
+
+
+def choose_context(settings: TrainSettings, *, bytes_per_token: float, seconds: float) -> int:
+    """Return how far back the model looks: about a thousand bytes, less for the shortest runs."""
+    if settings.model.context:
+        return settings.model.context
+    wanted = 256 if bytes_per_token > 1.5 else 128
+    if seconds and seconds < 60:
+        wanted //= 2
+    return wanted * 2 if seconds > 1200 else wanted
+
+
+def choose_batch(settings: TrainSettings, *, context: int, tokens: float) -> int:
+    """Return rows a step, such that `tokens` make about STEPS_WANTED steps and a step at least 1,024 tokens."""
+    if settings.batch:
+        return settings.batch
+    step_tokens = min(max(tokens / STEPS_WANTED, 1024), 1 << 19)
+    return max(1, 1 << round(math.log2(step_tokens / context)))
+
+
+def fill_model(settings: TrainSettings, *, layers: int, width: int, context: int) -> TrainSettings:
+    """Return `settings` with the model's open sizes filled in."""
+    model = settings.model
+    width = model.width or (width if not model.heads else -(-width // model.heads) * model.heads)
+    heads = model.heads or max(2, width // 64)
+    while width % heads:
+        heads -= 1
+    filled = {"layers": model.layers or layers, "width": width, "heads": heads, "context": context}
+    return settings.model_copy(update={"model": model.model_copy(update=filled)})
+
+
+def wanted_steps(settings: TrainSettings, *, step_tokens: int, corpus_tokens: int) -> int:
+    """Return the steps that --steps, --tokens or --epochs ask for; 0 when none of them does."""
+    if settings.steps:
+        return settings.steps
+    tokens = settings.tokens or settings.epochs * corpus_tokens
+    return math.ceil(tokens / step_tokens)

@@ -1,0 +1,77 @@
+"""What a task hands to the loop. [training]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from langmill.batches.packing import LoaderState
+
+
+class Batch(Protocol):
+    """Rows of examples, as tensors on one device."""
+
+    def to(self, device: torch.device) -> Any:
+        """Return the batch on `device`."""
+
+    def split(self, rows: int) -> list[Any]:
+        """Return the batch in parts of at most `rows` rows."""
+
+    @property
+    def tokens(self) -> int:
+        """Places at which the model works."""
+
+
+class Loader(Protocol):
+    """An endless source of batches that a small state resumes."""
+
+    state: LoaderState
+
+    def take(self) -> Any:
+        """Return the next batch."""
+
+
+@dataclass
+class Job:
+    """One training run, whatever its task."""
+
+    model: nn.Module
+    loader: Loader
+    objective: Callable[[Any, Any], tuple[Tensor, Tensor]]
+    """(model, batch) → (loss_sum, count)."""
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    """Quick held-out metrics; the first is the one that improves by falling."""
+    save_model: Callable[[Path, nn.Module], None]
+    """Write the checkpoint's weights into the run's folder, atomically."""
+    steps: int
+    micro_batch: int
+    flops_per_token: float
+    peak_flops: float = 0.0
+    """What the machine reaches in a large matrix product; 0: not measured."""
+    sample: Callable[[nn.Module], str] | None = None
+    """A short text from the model as it is."""
+    units_per_nat: tuple[str, float] = ("loss", 1.0)
+    """What progress shows beside the loss in nats a token: a name and a factor (bits a byte)."""
+    compile_stack: Callable[[nn.Module], None] | None = None
+    """Compiles the model's heavy part in place; None: run as it is."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the model card should say."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    metrics: dict[str, float]
+    interrupted: str = ""
+    """The signal that ended it early; empty: it ran to its end."""
+    skipped_steps: int = 0
+    rollbacks: int = 0

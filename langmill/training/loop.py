@@ -1,0 +1,266 @@
+"""The one training loop. [training]"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from langmill.batches.packing import LoaderState
+from langmill.core.device import training_dtype
+from langmill.core.distributed import World
+from langmill.core.errors import LangmillError
+from langmill.core.log import warn
+from langmill.training.job import Job, Outcome
+from langmill.training.optimizers import make_optimizer
+from langmill.training.schedules import Progress, learning_rate_scale
+from langmill.training.settings import TrainSettings
+from langmill.training.state import load_newest_state, pack, save_state, seed_everything, unpack
+from langmill.training.tracking import Tracker
+
+SAVE_SECONDS = 60.0
+"""Time between saved states when --save-every does not say."""
+EVALUATIONS = 10
+"""Evaluations in a run when --evaluate-every does not say."""
+BAD_STEPS = 3
+"""Non-finite steps in a row that are skipped before the run goes back to its last state."""
+ROLLBACKS = 2
+"""Times a run goes back before it gives up."""
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[str]]:
+    """Gather SIGINT and SIGTERM in a list instead of dying of them; a second one acts at once."""
+    caught: list[str] = []
+
+    def note(number: int, frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(signal.Signals(number).name)
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are its business
+        before = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Trainer:
+    """A run's moving parts: what a saved state holds, and a step."""
+
+    def __init__(self, job: Job, settings: TrainSettings, *, folder: Path, here: World, deadline: float) -> None:
+        self.job, self.settings, self.folder, self.here = job, settings, folder, here
+        self.model = job.model
+        self.device = next(self.model.parameters()).device
+        self.dtype = training_dtype(self.device)
+        wanted = settings.optimizer
+        self.optimizer = make_optimizer(
+            self.model,
+            kind=wanted.kind,
+            learning_rate=wanted.learning_rate,
+            matrix_learning_rate=wanted.matrix_learning_rate,
+            weight_decay=wanted.weight_decay,
+            betas=(wanted.beta1, wanted.beta2),
+            momentum=wanted.momentum,
+        )
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.average = copy.deepcopy(self.model).requires_grad_(False) if wanted.ema else None
+        self.progress = Progress(job.steps, deadline=deadline)
+        self.step = self.tokens = self.skipped = self.rollbacks = self.bad = 0
+        self.seconds = 0.0
+        self.best = math.inf
+        self.stale = 0
+        self.best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def shown(self) -> nn.Module:
+        """The model to evaluate and save: the average where one is kept."""
+        return self.model if self.average is None else self.average
+
+    def save(self) -> None:
+        """Write the state, then the checkpoint; every process calls, the main one writes."""
+        if self.here.is_main:
+            extra = {} if self.average is None else {f"ema.{n}": p for n, p in self.average.named_parameters()}
+            extra |= {f"best.{name}": p for name, p in (self.best_weights or {}).items()}
+            loader = self.job.loader.state
+            facts = {
+                "step": self.step,
+                "tokens": self.tokens,
+                "seconds": self.seconds,
+                "progress": self.progress.fraction,
+                "loader": {"epoch": loader.epoch, "rows": loader.rows},
+                "skipped_steps": self.skipped,
+                "rollbacks": self.rollbacks,
+                "best": None if math.isinf(self.best) else self.best,
+                "stale": self.stale,
+            }
+            save_state(self.folder, self.step, pack(self.model, self.optimizer, extra), facts)
+            self.job.save_model(self.folder, self.shown)
+        self.here.barrier()
+
+    def restore(self, *, keep_loader: bool = False) -> bool:
+        """Go back to the newest saved state; False where there is none.
+
+        keep_loader: leave the order of data where it is, so that a rolled-back run meets other rows.
+        """
+        found = load_newest_state(self.folder)
+        if found is None:
+            return False
+        tensors, facts = found
+        rest = unpack(tensors, self.model, self.optimizer)
+        if self.average is not None:
+            for name, p in self.average.named_parameters():
+                p.data.copy_(rest[f"ema.{name}"])
+        best = {name.removeprefix("best."): t for name, t in rest.items() if name.startswith("best.")}
+        self.best_weights = best or None
+        self.step, self.tokens, self.seconds = facts["step"], facts["tokens"], facts["seconds"]
+        self.skipped = max(self.skipped, facts["skipped_steps"])
+        self.rollbacks = max(self.rollbacks, facts["rollbacks"])
+        self.best = math.inf if facts["best"] is None else facts["best"]
+        self.stale = facts["stale"]
+        self.progress.fraction = facts["progress"]
+        if not keep_loader:
+            self.job.loader.state = LoaderState(**facts["loader"])
+        return True
+
+    def update(self) -> dict[str, float] | None:
+        """Take one optimiser step; None if its loss or gradient was not finite and it was skipped."""
+        batch = self.job.loader.take()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss_sum = torch.zeros((), device=self.device)
+        count = torch.zeros((), device=self.device)
+        for part in batch.split(self.job.micro_batch):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                loss, targets = self.job.objective(self.model, part.to(self.device))
+            loss.backward()
+            loss_sum += loss.detach()
+            count += targets
+        self.here.sum(loss_sum, count)
+        self.here.sum_gradients(self.parameters)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) / count
+        clip = self.settings.optimizer.clip
+        shrink = min(1.0, clip / (float(norm) + 1e-6)) if clip else 1.0
+        loss_mean = float(loss_sum / count)
+        self.tokens += batch.tokens * self.here.size
+        if not (math.isfinite(loss_mean) and math.isfinite(float(norm))):
+            return None
+        # The one division by the global count, with the clipping in the same pass.
+        torch._foreach_mul_(gradients, shrink / float(count))
+        scale = learning_rate_scale(self.settings.optimizer, self.progress.fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * scale
+        self.optimizer.step()
+        if self.average is not None:
+            # A short run must not remember its beginning: the decay warms up (Karras et al. 2024 in spirit).
+            decay = min(self.settings.optimizer.ema, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        return {"loss": loss_mean, "gradient_norm": float(norm), "learning_rate_scale": scale}
+
+    def skip(self) -> None:
+        """Count a step whose loss was not finite, and go back to the last state when they pile up."""
+        self.skipped += 1
+        self.bad += 1
+        warn(f"step {self.step}: the loss or its gradient is not finite; the step is skipped")
+        if self.bad < BAD_STEPS:
+            return
+        self.bad = 0
+        self.rollbacks += 1
+        if self.rollbacks > ROLLBACKS or not self.restore(keep_loader=True):
+            raise LangmillError(
+                f"training diverged: the loss is not finite after {self.rollbacks - 1} returns to a saved state;"
+                f" lower --optimizer.learning-rate and --optimizer.matrix-learning-rate (the last good state is in"
+                f" {self.folder})"
+            )
+        warn(f"going back to the state of step {self.step} (return {self.rollbacks} of {ROLLBACKS})")
+
+    def measure(self, tracker: Tracker) -> dict[str, float]:
+        """Evaluate the model that is shown, and a sample of it."""
+        self.shown.eval()
+        with self.eager():
+            metrics = self.job.evaluate(self.shown)
+            sample = self.job.sample(self.shown) if self.job.sample and self.here.is_main else ""
+        self.shown.train()
+        tracker.evaluated(self.step, metrics, sample)
+        return metrics
+
+    def eager(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which a compiled model runs as written: other shapes would compile it anew."""
+        # Asked only of a compiled model: the first call imports the compiler, which takes seconds.
+        return contextlib.nullcontext() if self.job.compile_stack is None else torch.compiler.set_stance("force_eager")
+
+    def judge(self, tracker: Tracker) -> bool:
+        """Measure, remember the best; return whether early stopping says to end."""
+        figure = next(iter(self.measure(tracker).values()), math.nan)
+        if figure < self.best:
+            self.best, self.stale = figure, 0
+            if self.settings.early_stopping:
+                self.best_weights = {name: p.detach().clone() for name, p in self.shown.named_parameters()}
+        else:
+            self.stale += 1
+        return bool(self.settings.early_stopping) and self.stale >= self.settings.early_stopping
+
+
+def train(
+    job: Job, settings: TrainSettings, *, folder: Path, here: World, resume: bool, deadline: float = math.inf
+) -> Outcome:
+    """Run `job` to its end, to its deadline (seconds since the epoch) or to a signal, saving on the way."""
+    seed_everything(settings.seed)
+    trainer = Trainer(job, settings, folder=folder, here=here, deadline=deadline)
+    resumed = resume and trainer.restore()
+    if not resumed:
+        trainer.save()
+    if job.compile_stack is not None:
+        job.compile_stack(job.model)
+    tracker = Tracker(job, settings, folder=folder, here=here, first_step=trainer.step)
+    begin, before = time.time(), trainer.seconds
+    timed = not math.isinf(deadline)
+    evaluate_every = settings.evaluate_every or (0 if timed else max(1, job.steps // EVALUATIONS))
+    last_saved = last_judged = begin
+    stopped = ended = False
+    job.model.train()
+    with stop_signals() as caught:
+        while not (trainer.progress.over or stopped or ended or (trainer.step >= job.steps and not timed)):
+            figures = trainer.update()
+            trainer.step += 1
+            trainer.progress.advance(trainer.step)
+            trainer.seconds = before + time.time() - begin
+            if figures is None:
+                trainer.skip()
+            else:
+                trainer.bad = 0
+                tracker.stepped(trainer.step, trainer.tokens, figures, trainer.progress)
+            stopped = here.any(bool(caught))
+            if not stopped and not trainer.progress.over:
+                if _due(trainer.step, evaluate_every, last_judged, (deadline - begin) / EVALUATIONS):
+                    ended = trainer.judge(tracker)
+                    last_judged = time.time()
+                    trainer.progress.pause()
+                if _due(trainer.step, settings.save_every, last_saved, SAVE_SECONDS):
+                    trainer.save()
+                    last_saved = time.time()
+                    trainer.progress.pause()
+        if trainer.best_weights is not None and not stopped:
+            trainer.shown.load_state_dict(trainer.best_weights, strict=False)
+        trainer.save()
+        metrics = {} if stopped else trainer.measure(tracker)
+        tracker.close()
+    why = caught[0] if caught else ("another process" if stopped else "")
+    return Outcome(trainer.step, trainer.tokens, trainer.seconds, metrics, why, trainer.skipped, trainer.rollbacks)
+
+
+def _due(step: int, every: int, last: float, seconds: float) -> bool:
+    """Whether something happens now: every `every` steps or, if that is 0, when `seconds` have passed since `last`."""
+    return step % every == 0 if every else time.time() - last >= seconds

@@ -1,0 +1,156 @@
+"""Muon for matrices, AdamW for the rest, as one optimiser. [training]"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic that drives singular values towards 1 (Jordan et al. 2024, Muon)."""
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Return matrices (n, rows, columns) with their singular values brought near 1.
+
+    Newton-Schulz iteration X ← aX + b(XXᵀ)X + c(XXᵀ)²X (Jordan et al. 2024), after which singular
+    values lie in about [0.7, 1.2]. The iterate is a polynomial in XXᵀ times X, so only the small
+    Gram matrix is iterated, G ← PGP with P = aI + bG + cG², and the factors P are gathered and
+    applied once: for matrices wider than square this saves most of the work.
+    """
+    a, b, c = NEWTON_SCHULZ
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    gram = x @ x.mT  # (n, d, d)
+    product: Tensor | None = None
+    for step in range(steps):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = factor if product is None else factor @ product
+        if step + 1 < steps:
+            gram = factor @ gram @ factor
+    assert product is not None
+    x = product @ x
+    return x if wide else x.mT
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum orthogonalised (matrices), and AdamW for groups that say `kind="adamw"`.
+
+    A matrix W of (rows, columns) moves by lr · max(1, rows / columns)^½ · orthogonalise(momentum)
+    (Jordan et al. 2024), so a step has the same spectral size whatever the gradient's scale. Groups:
+    lr, weight_decay (decoupled: W ← W(1 - lr · weight_decay)); "muon": momentum, steps;
+    "adamw": betas, eps (Loshchilov and Hutter 2019).
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
+        defaults = {
+            "kind": "muon",
+            "lr": 0.02,
+            "weight_decay": 0.0,
+            "momentum": 0.95,
+            "steps": 5,
+            "betas": (0.9, 0.95),
+            "eps": 1e-8,
+        }
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Apply one update from the gradients."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters and group["kind"] == "muon":
+                self._muon(group, parameters)
+            elif parameters:
+                self._adamw(group, parameters)
+
+    def _state(self, parameters: Iterable[Tensor], *names: str) -> list[list[Tensor]]:
+        for p in parameters:
+            for name in names:
+                if name not in self.state[p]:
+                    self.state[p][name] = torch.zeros_like(p)
+        return [[self.state[p][name] for p in parameters] for name in names]
+
+    def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        gradients = [p.grad for p in parameters]
+        (buffers,) = self._state(parameters, "momentum")
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        torch._foreach_lerp_(gradients, buffers, group["momentum"])  # Nesterov's look ahead
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        same: dict[tuple, list[int]] = defaultdict(list)
+        for index, p in enumerate(parameters):
+            # A matrix and its transpose are orthogonalised in one batch.
+            same[(min(p.shape), max(p.shape), p.device, p.dtype)].append(index)
+        for indices in same.values():
+            flat = [gradients[i] if parameters[i].shape[0] <= parameters[i].shape[1] else gradients[i].mT for i in indices]
+            stacked = torch.stack(flat)
+            stacked = stacked.bfloat16() if stacked.is_cuda else stacked
+            for i, update in zip(indices, orthogonalise(stacked, group["steps"])):
+                p = parameters[i]
+                rows, columns = p.shape
+                update = update if rows <= columns else update.mT
+                p.add_(update.to(p.dtype), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+
+    def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        gradients = [p.grad for p in parameters]
+        means, squares = self._state(parameters, "mean", "square")
+        for p in parameters:
+            if "step" not in self.state[p]:
+                self.state[p]["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+        torch._fused_adamw_(
+            parameters,
+            gradients,
+            means,
+            squares,
+            [],
+            self._advance(parameters),
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _advance(self, parameters: list[Tensor]) -> list[Tensor]:
+        steps = [self.state[p]["step"] for p in parameters]
+        torch._foreach_add_(steps, 1)
+        return steps
+
+
+def is_matrix(name: str, parameter: Tensor, model: nn.Module) -> bool:
+    """Whether Muon should move this weight: a matrix that is neither an embedding nor the output layer."""
+    module = model.get_submodule(name.rpartition(".")[0])
+    return parameter.ndim == 2 and not isinstance(module, nn.Embedding) and not name.startswith("output.")
+
+
+def make_optimizer(
+    model: nn.Module, *, kind: str, learning_rate: float, matrix_learning_rate: float, weight_decay: float,
+    betas: tuple[float, float], momentum: float,
+) -> Muon:
+    """Return an optimiser over the trainable weights of `model`.
+
+    kind: "muon" (matrices by Muon at `matrix_learning_rate`, the rest by AdamW at `learning_rate`)
+    or "adamw" (everything by AdamW at `learning_rate`). weight_decay falls on matrices only, never
+    on norms and biases; embeddings are spared too.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if is_matrix(name, p, model)]
+    rest = [p for name, p in named if not is_matrix(name, p, model)]
+    adamw = {"kind": "adamw", "betas": betas, "lr": learning_rate}
+    if kind == "muon":
+        first: dict[str, Any] = {"kind": "muon", "lr": matrix_learning_rate, "momentum": momentum}
+    else:
+        first = dict(adamw)
+    groups = [{**first, "params": matrices, "weight_decay": weight_decay}, {**adamw, "params": rest}]
+    groups = [group for group in groups if group["params"]]
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    return Muon(groups)

@@ -1,0 +1,149 @@
+"""Everything a training run can be told. [training]"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from langmill.core.config import Settings
+
+
+def parse_seconds(value: object) -> object:
+    """Read a duration: a number of seconds, or a number with s, m or h.
+
+    >>> [parse_seconds(text) for text in ("90", "3m", "1h30m", "45s")]
+    [90.0, 180.0, 5400.0, 45.0]
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", value.strip().lower())
+    if not match or not value.strip():
+        raise ValueError("expected a duration like 90s, 3m or 1h30m")
+    try:
+        return sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1)))
+    except ValueError as error:
+        raise ValueError("expected a duration like 90s, 3m or 1h30m") from error
+
+
+def parse_count(value: object) -> object:
+    """Read a number that may carry k, M or G.
+
+    >>> [parse_count(text) for text in ("2000", "1.5M")]
+    [2000, 1500000]
+    """
+    if isinstance(value, str) and (match := re.fullmatch(r"([\d.]+)\s*([kKmMgGbB])", value.strip())):
+        return round(float(match[1]) * {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}[match[2].lower()])
+    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
+
+Duration = Annotated[float, BeforeValidator(parse_seconds)]
+Count = Annotated[int, BeforeValidator(parse_count)]
+
+
+class ModelSettings(Settings):
+    """The size of a model trained from scratch; 0 leaves the choice to the plan."""
+
+    family: Literal["qwen3", "gpt2"] = "qwen3"
+    """Layout of the model: qwen3 (rotary, RMS norm, gated; the default) or gpt2 (learned positions)."""
+    layers: int = Field(0, ge=0)
+    """Blocks; 0: planned."""
+    width: int = Field(0, ge=0)
+    """Channels of the residual stream; 0: planned."""
+    heads: int = Field(0, ge=0)
+    """Attention heads; 0: one for each 64 channels, at least 2."""
+    kv_heads: int = Field(0, ge=0)
+    """Key/value heads; 0: as many as heads."""
+    hidden: int = Field(0, ge=0)
+    """Width inside the feed-forward layers; 0: by the family's rule."""
+    context: int = Field(0, ge=0)
+    """Tokens that a row holds and the model can look back over; 0: planned."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of activations dropped in training."""
+
+
+class OptimizerSettings(Settings):
+    """How weights move."""
+
+    kind: Literal["muon", "adamw"] = "muon"
+    """muon: matrices by Muon, the rest by AdamW. adamw: everything by AdamW."""
+    learning_rate: float = Field(0.003, gt=0)
+    """Peak rate of AdamW."""
+    matrix_learning_rate: float = Field(0.02, gt=0)
+    """Peak rate of Muon."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of matrices."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's averaging of gradients."""
+    beta2: float = Field(0.95, ge=0, lt=1)
+    """AdamW's averaging of squared gradients."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Muon's averaging of gradients."""
+    clip: float = Field(1.0, ge=0)
+    """Largest norm of the whole gradient; 0: no clipping."""
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """wsd: warm up, stay, decay linearly. cosine: warm up, then half a cosine."""
+    warmup: float = Field(0.02, ge=0, le=1)
+    """Share of the run in which the rate rises from 0."""
+    decay: float = Field(0.5, ge=0, le=1)
+    """Share of the run in which a wsd schedule's rate falls."""
+    final: float = Field(0.0, ge=0, le=1)
+    """Rate at the end, as a share of the peak."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the running average of weights that is evaluated and saved in their stead; 0: none."""
+
+
+class DataSettings(Settings):
+    """How files become documents."""
+
+    boundary: Literal["auto", "file", "line", "blank"] = "auto"
+    """What ends a document in text files: the file, a line, or a blank line."""
+    text_field: str = "text"
+    """The column or key that holds the text, in JSONL, CSV, TSV and Parquet."""
+    encoding: str = "utf-8"
+    """Encoding of text files."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    """What to do about a row or file that cannot be read; skips are counted and shown."""
+    held_out: float = Field(0.05, ge=0, lt=1)
+    """Share of the documents kept from training to evaluate on, when no --held-out-data is given."""
+
+
+class TrainSettings(Settings):
+    """A training run."""
+
+    tokenizer: str = "bpe"
+    """char, bpe, wordpiece or unigram to train one on the data; or the path of one."""
+    vocabulary: Count = Field(0, ge=0)
+    """Tokens of a tokenizer trained here; 0: by the corpus's size."""
+    from_checkpoint: str = ""
+    """A checkpoint folder (or hub name) to go on training from; empty: start from scratch."""
+    budget: Duration = Field(0.0, ge=0)
+    """Time for the whole command, such as 90s, 3m or 1h30m; sizes and steps are planned to fit it."""
+    steps: Count = Field(0, ge=0)
+    """Optimiser steps."""
+    tokens: Count = Field(0, ge=0)
+    """Training tokens, such as 5M; rounded up to whole steps."""
+    epochs: float = Field(0.0, ge=0)
+    """Passes over the training data."""
+    batch: int = Field(0, ge=0)
+    """Rows a step; 0: planned."""
+    micro_batch: int = Field(0, ge=0)
+    """Rows a forward pass, gradients accumulating over the batch; 0: as many as memory suits."""
+    seed: int = Field(0, ge=0)
+    """Fixes weights, order of data and dropout."""
+    save_every: int = Field(0, ge=0)
+    """Steps between saved states; 0: every minute, and at the end."""
+    evaluate_every: int = Field(0, ge=0)
+    """Steps between evaluations; 0: ten in a run."""
+    early_stopping: int = Field(0, ge=0)
+    """Evaluations without improvement after which to stop and return to the best; 0: never."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """torch.compile; auto: when it pays back within the run."""
+    tensorboard: bool = True
+    """Write TensorBoard events where tensorboard is installed."""
+    model: ModelSettings = ModelSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    data: DataSettings = DataSettings()

@@ -1,0 +1,105 @@
+"""Every weight begins as the docstring's table says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from langmill.models.config import StackConfig, TransformerConfig, default_decoder
+from langmill.models.initialise import allocate, initialise
+from langmill.models.transformer import Transformer
+
+WIDTH = 64
+LLAMA = default_decoder(97, layers=3, width=WIDTH, heads=4)
+GPT2 = TransformerConfig(
+    vocabulary=97,
+    decoder=StackConfig(layers=3, width=WIDTH, heads=4, hidden=4 * WIDTH, causal=True, max_positions=90),
+)
+CONFIGS = {"llama": LLAMA, "untied": dataclasses.replace(LLAMA, tie_output=False), "gpt2": GPT2}
+
+
+@pytest.fixture(params=list(CONFIGS))
+def model(request) -> Transformer:
+    model = allocate(CONFIGS[request.param])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(float("nan"))  # whatever is not set shows
+    initialise(model, torch.Generator().manual_seed(7))
+    return model
+
+
+def test_every_weight_is_set(model):
+    assert all(weight.isfinite().all() for weight in model.parameters())
+
+
+def test_every_block_begins_as_the_identity(model):
+    for block in model.decoder.blocks:
+        assert not block.attention.output.weight.any()
+        assert not block.feed_forward.down.weight.any()
+    x = torch.randn(2, 5, WIDTH)
+    rotary = (
+        None
+        if model.config.decoder.positions == "learned"
+        else (torch.ones(1, 1, 5, 16), torch.zeros(1, 1, 5, 16))
+    )
+    with torch.no_grad():
+        for block in model.decoder.blocks:
+            assert torch.equal(block(x, mask=None, causal=True, rotary=rotary, cache=None), x)
+
+
+def test_deviations(model):
+    for block in model.decoder.blocks:
+        layers = [block.attention.query, block.attention.key, block.attention.value, block.feed_forward.up]
+        for layer in [*layers, *([block.feed_forward.gate] if block.feed_forward.gate else [])]:
+            assert layer.weight.std().item() == pytest.approx(WIDTH**-0.5, rel=0.05)
+            assert layer.weight.abs().max().item() <= (3 / WIDTH) ** 0.5
+    tied = model.config.tie_output
+    assert model.decoder.embed.weight.std().item() == pytest.approx(0.02 if tied else 1.0, rel=0.05)
+    if model.config.decoder.positions == "learned":
+        assert model.decoder.positions.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("layout", list(CONFIGS))
+def test_gpt2_scheme(layout):
+    model = allocate(CONFIGS[layout])
+    initialise(model, torch.Generator().manual_seed(7), scheme="gpt2")
+    for block in model.decoder.blocks:
+        for layer in (block.attention.query, block.attention.value, block.feed_forward.up):
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        for layer in (block.attention.output, block.feed_forward.down):
+            assert layer.weight.std().item() == pytest.approx(0.02 / 6**0.5, rel=0.05)
+    assert model.decoder.embed.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert model.output.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_norms_and_biases(model):
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            assert (module.weight == 1).all()
+        if getattr(module, "bias", None) is not None:
+            assert not module.bias.any()
+
+
+def test_an_untied_output_begins_uniform():
+    model = Transformer(CONFIGS["untied"]).eval()
+    initialise(model, torch.Generator().manual_seed(0))
+    assert not model(torch.arange(10)[None]).any()
+
+
+def test_the_seed_decides():
+    models = [allocate(LLAMA) for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        initialise(model, torch.Generator().manual_seed(seed))
+    first, same, other = (torch.cat([each.flatten() for each in model.parameters()]) for model in models)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    initialise(allocate(LLAMA), torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), before)
