@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.yaml"
 EXTENDABLE = frozenset(
-    ("budget", "steps", "tokens", "epochs", "save_every", "evaluate_every", "early_stopping", "tensorboard", "device")
+    (
+        "budget",
+        "steps",
+        "tokens",
+        "epochs",
+        "save_every",
+        "evaluate_every",
+        "early_stopping",
+        "tensorboard",
+        "device",
+    )
 )
 """Settings that may differ when a run is resumed."""
 
@@ -113,7 +123,9 @@ def run_training(
         _probe(folder)
     here.barrier()
     try:
-        request = Request(data, held_out, folder, settings, resuming, here, log.STARTED if started is None else started)
+        request = Request(
+            data, held_out, folder, settings, resuming, here, log.STARTED if started is None else started
+        )
         lesson = learner.learn(request)
         outcome = _carry_out(task, request, lesson, run)
     finally:
@@ -151,12 +163,19 @@ def _request(
     settings = resolve(TrainSettings, before, source=str(run_file))
     if then["task"] != task:
         raise ConfigError(f"{run_file.parent} holds a run of the task {then['task']}, not {task}")
-    for name, given, was in (("DATA", data, then["files"]), ("--held-out-data", held_out, then["held_out_files"])):
+    for name, given, was in (
+        ("DATA", data, then["files"]),
+        ("--held-out-data", held_out, then["held_out_files"]),
+    ):
         if given and list(given) != list(was):
-            raise ConfigError(f"{run_file.parent} was trained with {name} {' '.join(was)}; resume with the same")
+            raise ConfigError(
+                f"{run_file.parent} was trained with {name} {' '.join(was)}; resume with the same"
+            )
     new = resolve(TrainSettings, asked)
     first = resolve(TrainSettings, then["asked"] or {})
-    changed = [name for name in asked if name not in EXTENDABLE and getattr(new, name) != getattr(first, name)]
+    changed = [
+        name for name in asked if name not in EXTENDABLE and getattr(new, name) != getattr(first, name)
+    ]
     if changed:
         raise ConfigError(
             f"{run_file.parent}: {', '.join(changed)} cannot change when a run is resumed; leave it out, or start another"
@@ -214,7 +233,16 @@ def _clear(folder: Path) -> None:
     """Delete a former run's files, and nothing that a run does not make."""
     for name in ("state", "best"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    patterns = ("*.json", "*.jsonl", "*.safetensors", "*.jinja", "events.*", "curve.png", "README.md", RUN_FILE)
+    patterns = (
+        "*.json",
+        "*.jsonl",
+        "*.safetensors",
+        "*.jinja",
+        "events.*",
+        "curve.png",
+        "README.md",
+        RUN_FILE,
+    )
     for pattern in patterns:
         for path in folder.glob(pattern):
             path.unlink()
@@ -270,4 +298,3 @@ def load(path: str | Path, *, device: str = "cpu") -> Model:
     from langmill.checkpoint import load_checkpoint
 
     return Model(load_checkpoint(path, device=device))
-

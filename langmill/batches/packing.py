@@ -31,7 +31,15 @@ class PackedLoader:
     """
 
     def __init__(
-        self, part: Part, *, context: int, rows: int, seed: int, rank: int = 0, size: int = 1, repeat: bool = True
+        self,
+        part: Part,
+        *,
+        context: int,
+        rows: int,
+        seed: int,
+        rank: int = 0,
+        size: int = 1,
+        repeat: bool = True,
     ) -> None:
         """rows: how many rows a batch of this process has. repeat: False ends after one epoch."""
         if len(part.tokens) < context + 1:

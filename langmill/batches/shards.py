@@ -92,7 +92,12 @@ class _Writer:
 
 
 def build_shards(
-    folder: Path, documents: Iterable[tuple[Document, bool]], *, tokenizer: Tokenizer, key: dict[str, str], split: str
+    folder: Path,
+    documents: Iterable[tuple[Document, bool]],
+    *,
+    tokenizer: Tokenizer,
+    key: dict[str, str],
+    split: str,
 ) -> Shards:
     """Tokenize `documents` (each with whether it is held out) into `folder`, and open it.
 
@@ -162,5 +167,3 @@ def _batched(documents: Iterable[tuple[Document, bool]]) -> Iterator[list[tuple[
         if not batch:
             return
         yield batch
-
-

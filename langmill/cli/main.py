@@ -51,13 +51,17 @@ class Commands(click.Group):
         module = importlib.import_module(COMMANDS[name][0])
         return getattr(module, name)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one is meant."""
         name = args[0]
         if name in HABITS:
             raise click.UsageError(f"there is no command {name!r}; use: {HABITS[name]}")
         if name not in COMMANDS:
-            raise click.UsageError(f"unknown command {name!r}; commands: {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+            raise click.UsageError(
+                f"unknown command {name!r}; commands: {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

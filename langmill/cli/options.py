@@ -14,7 +14,9 @@ from langmill.core.config import Settings, leaves
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def settings_options(kind: type[Settings], *, leave_out: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+def settings_options(
+    kind: type[Settings], *, leave_out: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
     """Add an option for every setting of `kind` to a command, which receives `overrides`.
 
     `overrides` maps the dotted names of the options that were given to their values; `resolve` of
@@ -51,7 +53,9 @@ def option(name: str, annotation: Any, description: str, default: Any) -> Callab
         return click.option(f"{flag}/{opposite}", key, default=None, help=text)
     origin = typing.get_origin(annotation)
     if origin is Literal:
-        return click.option(flag, key, type=click.Choice(typing.get_args(annotation)), default=None, help=text)
+        return click.option(
+            flag, key, type=click.Choice(typing.get_args(annotation)), default=None, help=text
+        )
     if origin is tuple:
         return click.option(flag, key, multiple=True, help=f"{text}  (repeatable)")
     # Numbers stay text here: pydantic reads 5M, 3m and 1e-4, and its message names the setting.

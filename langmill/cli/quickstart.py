@@ -10,7 +10,13 @@ import click
 
 BUDGET_SECONDS = 200.0
 """Time for tokenizer, tokens and about three minutes of training."""
-PROMPTS = ("def ", "import os\n", "class Stack:\n    def __init__(self", '"""Return the', "The with statement ")
+PROMPTS = (
+    "def ",
+    "import os\n",
+    "class Stack:\n    def __init__(self",
+    '"""Return the',
+    "The with statement ",
+)
 LEFT_OUT = ("test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3", "encodings", "idlelib",
             "turtledemo", "ensurepip")  # fmt: skip
 """Folders of the standard library that are not read: tests, tables, and what was installed beside it."""
@@ -38,7 +44,9 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
         data = files
     else:
         data = (str(python_corpus()),)
-        say(f"corpus: the standard library of Python {sys.version.split()[0]} and its documentation, in {data[0]}")
+        say(
+            f"corpus: the standard library of Python {sys.version.split()[0]} and its documentation, in {data[0]}"
+        )
     result = run_training(
         "lm",
         data,
@@ -68,7 +76,11 @@ def python_corpus() -> Path:
     from langmill.core.files import atomic_folder, cache_folder
 
     library = Path(sysconfig.get_paths()["stdlib"])
-    folder = cache_folder() / "corpora" / f"python-{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    folder = (
+        cache_folder()
+        / "corpora"
+        / f"python-{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    )
     if folder.is_dir():
         return folder
     with atomic_folder(folder) as aside:

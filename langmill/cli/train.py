@@ -17,9 +17,15 @@ from langmill.training.settings import TrainSettings
 @click.argument("task")
 @click.argument("data", nargs=-1)
 @click.option("-o", "--output", default=None, help="Run directory. [default: runs/TASK]")
-@click.option("--held-out-data", multiple=True, help="Files to evaluate on, instead of a part of DATA. (repeatable)")
-@click.option("--config", default=None, help="A YAML file of settings, such as a run's run.yaml; options override it.")
-@click.option("--from", "source", default=None, help="Checkpoint (folder or hub name) to go on training from.")
+@click.option(
+    "--held-out-data", multiple=True, help="Files to evaluate on, instead of a part of DATA. (repeatable)"
+)
+@click.option(
+    "--config", default=None, help="A YAML file of settings, such as a run's run.yaml; options override it."
+)
+@click.option(
+    "--from", "source", default=None, help="Checkpoint (folder or hub name) to go on training from."
+)
 @click.option(
     "--resume",
     is_flag=False,
@@ -28,7 +34,9 @@ from langmill.training.settings import TrainSettings
     default="no",
     help="auto: continue the run in the output folder where it stopped, or begin it.",
 )
-@click.option("--overwrite", is_flag=True, help="Delete the run that the output folder holds, and begin anew.")
+@click.option(
+    "--overwrite", is_flag=True, help="Delete the run that the output folder holds, and begin anew."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @settings_options(TrainSettings, leave_out=("from_checkpoint",))
 def train(

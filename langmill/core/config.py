@@ -21,7 +21,11 @@ class Settings(BaseModel):
     """A frozen group of settings; unknown names are refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
 
@@ -82,7 +86,9 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings (name: value), found a {type(tree).__name__}")
+        raise ConfigError(
+            f"{path}: expected a mapping of settings (name: value), found a {type(tree).__name__}"
+        )
     return tree
 
 
@@ -102,7 +108,9 @@ def resolve(kind: type[S], tree: Mapping[str, Any], *, source: str = "") -> S:
             if fault["type"] == "extra_forbidden":
                 lines.append(f"unknown setting {name}{did_you_mean(name, known)}")
             else:
-                lines.append(f"{name}: {fault['input']!r} is not allowed: {fault['msg'].removeprefix('Value error, ')}")
+                lines.append(
+                    f"{name}: {fault['input']!r} is not allowed: {fault['msg'].removeprefix('Value error, ')}"
+                )
         raise ConfigError((f"{source}: " if source else "") + "; ".join(lines)) from error
 
 

@@ -30,9 +30,13 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LangmillError(f"{path}: the disk is full; free some space and run the command again") from error
+            raise LangmillError(
+                f"{path}: the disk is full; free some space and run the command again"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise LangmillError(f"{path}: cannot write there ({os.strerror(error.errno)}); choose another folder") from error
+            raise LangmillError(
+                f"{path}: cannot write there ({os.strerror(error.errno)}); choose another folder"
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise LangmillError(f"{path}: a file or folder of another kind is in the way") from error
         raise
@@ -95,7 +99,9 @@ def read_json(path: Path | str) -> Any:
     except FileNotFoundError as error:
         raise LangmillError(f"{path}: no such file") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise LangmillError(f"{path}: not valid JSON ({error}); the file is damaged or of another kind") from error
+        raise LangmillError(
+            f"{path}: not valid JSON ({error}); the file is damaged or of another kind"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from langmill.checkpoint import Checkpoint, load_checkpoint
 from langmill.checkpoint.locate import locate
 from langmill.core.errors import CheckpointError
+from langmill.core.log import format_count
 from langmill.evaluation.equivalences import (
     Check,
     model_checks,
@@ -26,9 +28,9 @@ SAMPLES = {
     "code": "def add(a: int, b=2) -> int:\n    return a + b  # sum\n\tx[0] != {'k': \"v\"}\n",
     "emoji": "👩‍👩‍👧 🇨🇳 ❤️ café naïve – „x“ …",
 }
-"""What the tokenizer must bring back; all in Unicode's composed form, which many tokenizers make of a text."""
+"""What the tokenizer must bring back. All is in Unicode's composed form, which many make of a text."""
 EXACT_KINDS = ("bpe", "char")
-"""Kinds of tokenizer that promise every text back; the others lose case, blanks or rare characters by design."""
+"""Kinds of tokenizer that promise every text back; others lose case, blanks or rare characters by design."""
 
 
 def check_checkpoint(path: str | Path) -> Iterator[Check]:
@@ -40,7 +42,7 @@ def check_checkpoint(path: str | Path) -> Iterator[Check]:
     try:
         checkpoint = load_checkpoint(folder)
     except CheckpointError as error:
-        yield Check("opens", float("nan"), 0.0, str(error))
+        yield Check("opens", math.nan, 0.0, str(error))
         return
     model: Any = checkpoint.model
     yield Check("opens", 0.0, 0.0, describe(checkpoint))
@@ -65,8 +67,9 @@ def describe(checkpoint: Checkpoint) -> str:
     stack = config.output_stack
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     return (
-        f"{checkpoint.family}, {parameters / 1e6:,.1f}M parameters: {stack.layers} layers, width {stack.width}, "
-        f"{stack.heads} heads, context {stack.max_positions}, vocabulary {config.vocabulary}"
+        f"{checkpoint.family}, {format_count(parameters)} parameters: {stack.layers} layers, "
+        f"width {stack.width}, {stack.heads} heads, context {stack.max_positions}, "
+        f"vocabulary {config.vocabulary}"
     )
 
 

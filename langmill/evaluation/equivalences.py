@@ -10,6 +10,8 @@ Shape letters: B rows, T tokens, V vocabulary.
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,7 +49,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong: within tolerance, or left out. A difference that is no number is wrong."""
+        """Whether nothing is wrong: within tolerance, or left out. A NaN is wrong."""
         return self.difference is None or self.difference <= self.tolerance
 
     @property
@@ -57,12 +59,10 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it; a difference that is no number is null, its status FAILED."""
-        shown = (
-            self.difference if self.difference is not None and self.difference == self.difference else None
-        )
+        known = self.difference is not None and math.isfinite(self.difference)
         return {
             "name": self.name,
-            "difference": shown if shown is not None and abs(shown) != float("inf") else None,
+            "difference": self.difference if known else None,
             "tolerance": self.tolerance,
             "status": self.status,
             "note": self.note,
@@ -142,7 +142,7 @@ def _cached_difference(model: Any, ids: Tensor, *, pad: int) -> float:
     cuts = sorted({0, tokens // 2, 3 * tokens // 4, *range(max(tokens - STEPS, 3 * tokens // 4), tokens + 1)})
     parts = [
         model.score(model.decode(ids[:, begin:end], valid=valid[:, begin:end] if pad else None, cache=cache))
-        for begin, end in zip(cuts, cuts[1:])
+        for begin, end in itertools.pairwise(cuts)
     ]
     return largest_difference(torch.cat(parts, 1)[valid], whole[valid])
 
@@ -155,10 +155,10 @@ def packed_is_separate(model: Any) -> Check:
     cuts = sorted({0, tokens // 4, tokens // 2 + 1, tokens})
     cuts = [cut for cut in cuts if cut <= tokens]
     starts = torch.zeros_like(ids)
-    for begin, end in zip(cuts, cuts[1:]):
+    for begin, end in itertools.pairwise(cuts):
         starts[:, begin:end] = begin
     packed = model.score(model.decode(ids, starts=starts))
-    separate = torch.cat([model.score(model.decode(ids[:, a:b])) for a, b in zip(cuts, cuts[1:])], 1)
+    separate = torch.cat([model.score(model.decode(ids[:, a:b])) for a, b in itertools.pairwise(cuts)], 1)
     return Check("packed = separate", largest_difference(packed, separate), tolerance_of(model))
 
 
@@ -189,7 +189,7 @@ def fast_is_plain(model: Any) -> Check:
 
 @torch.no_grad()
 def saved_is_original(checkpoint: Checkpoint) -> Check:
-    """Written to a folder and read again, the model gives the very same scores and the tokenizer the same file."""
+    """Written to a folder and read again, the model gives the same scores to the bit; so does the tokenizer."""
     name, model = "saved and loaded = original", checkpoint.model
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if size > LARGEST_COPY_BYTES:
@@ -203,7 +203,7 @@ def saved_is_original(checkpoint: Checkpoint) -> Check:
     if checkpoint.tokenizer is not None and (
         again.tokenizer is None or again.tokenizer.fingerprint() != checkpoint.tokenizer.fingerprint()
     ):
-        return Check(name, float("nan"), 0.0, "the tokenizer changed")
+        return Check(name, math.nan, 0.0, "the tokenizer changed")
     return Check(name, difference, 0.0)
 
 
@@ -274,4 +274,4 @@ def _places(tokens: int, length: int, *, left: bool) -> slice:
 
 def _worse(a: float, b: float) -> float:
     """Return the larger of two differences; one that is no number is the worst (`max` may lose it)."""
-    return a if a != a or a >= b else b
+    return a if math.isnan(a) or a >= b else b

@@ -19,7 +19,7 @@ from torch import nn
 from langmill.checkpoint import Checkpoint
 from langmill.core.errors import CheckpointError, DataError
 from langmill.evaluation.texts import ReadingSettings, read_texts
-from langmill.evaluation.windows import Floats, Reach, Report, choose_reach, score_tokens
+from langmill.evaluation.windows import Floats, Reach, Report, choose_reach, document_logprobs
 from langmill.metrics.bootstrap import LEVEL, MINIMUM_UNITS, RESAMPLES, PairedDifference, paired_interval
 from langmill.metrics.language import BLOCK_TOKENS, LanguageScore, Totals, block_totals, language_score
 from langmill.text.documents import ReadReport, cut_parts, plural
@@ -73,7 +73,7 @@ def evaluate_texts(
     start = document_start(tokenizer)
     few = filled < MINIMUM_UNITS
     ids = [_encode(tokenizer, text) for text in texts]
-    logprobs = score_tokens(model, ids, start=start, reach=reach, report=report)
+    logprobs = document_logprobs(model, ids, start=start, reach=reach, report=report)
     totals = [
         Totals(-math.fsum(values), len(values), len(text.encode()), len(text))
         for values, text in zip(logprobs, texts)
@@ -130,7 +130,7 @@ def logprobs(model: nn.Module, tokenizer: Tokenizer, text: str) -> Floats:
     from the vocabulary). A text longer than the model's context is scored by the windows of `evaluate`.
     """
     ids = _encode(tokenizer, text)
-    return score_tokens(model, [ids], start=document_start(tokenizer), reach=choose_reach(model))[0]
+    return document_logprobs(model, [ids], start=document_start(tokenizer), reach=choose_reach(model))[0]
 
 
 def need_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -157,22 +157,22 @@ def compare(
             "two scores can be compared on the same documents only; score both checkpoints on the same text"
         )
     if sum(length > 0 for length in lengths) >= MINIMUM_UNITS:
-        columns = [[each.nats for each in score.per_document] for score in (a, b)]
+        ours, theirs = ([each.nats for each in score.per_document] for score in (a, b))
         unit = "document"
     else:
         block_bytes = max(1, round(BLOCK_TOKENS * a.bytes / a.tokens))
         cuts = [_cuts(length, block_bytes) for length in lengths]
         if sum(len(each) - 1 for each in cuts) < MINIMUM_UNITS:
             return None
-        columns = [_nats_between(score.spans, cuts) for score in (a, b)]
+        ours, theirs = (_nats_between(score.spans, cuts) for score in (a, b))
         lengths = [int(length) for each in cuts for length in np.diff(each)]
         unit = "block"
-    bits = [[nats / math.log(2) for nats in column] for column in columns]
-    return paired_interval(*bits, lengths, level=LEVEL, resamples=resamples, seed=seed, unit=unit)
+    ours, theirs = ([nats / math.log(2) for nats in column] for column in (ours, theirs))
+    return paired_interval(ours, theirs, lengths, level=LEVEL, resamples=resamples, seed=seed, unit=unit)
 
 
 def _cuts(length: int, block: int) -> npt.NDArray[np.int64]:
-    """Return where blocks of a document begin, and its end; a rest shorter than half a block joins the last."""
+    """Return where blocks of a document begin, and its end; a rest under half a block joins the last."""
     starts = np.arange(0, max(1, length - block // 2), block) if length else np.arange(0)
     return np.append(starts, length)
 
@@ -185,7 +185,7 @@ def _nats_between(
     for (nats, lengths), places in zip(spans, cuts):
         ends = np.append(0, lengths.cumsum())
         sums = np.append(0.0, nats.cumsum())
-        # A token without bytes of its own (a further piece of one character) costs where the one before it ends.
+        # A token without bytes of its own (a further piece of a character) costs where the one before ends.
         last = np.append(ends[1:] > ends[:-1], True)
         ends, sums = ends[last], sums[last]
         sums[0] = 0.0  # at the very beginning nothing is spent
@@ -236,7 +236,8 @@ def _notes(tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[Ids], start
         lossy += tokenizer.decode(tokens.tolist(), skip_special=False) != text
     if lossy:
         notes.append(
-            f"the tokenizer ({tokenizer.kind}) loses part of the text: {lossy} of the {plural(looked, 'document')} looked at "
-            "are not what their tokens decode to; bits per byte are over the original bytes, and too low by what is lost"
+            f"the tokenizer ({tokenizer.kind}) loses part of the text: {lossy} of {plural(looked, 'document')} "
+            "looked at are not what their tokens decode to; bits per byte are over the original bytes, and too "
+            "low by what is lost"
         )
     return notes

@@ -44,15 +44,17 @@ class Comparison:
         gap, interval = self.difference.difference, self.difference.interval
         better, worse = (first, self.name) if gap < 0 else (self.name, first)
         low, high = sorted((abs(interval.low), abs(interval.high)))
+        certainty = f"{interval.level:.0%} interval {{}} to {{}}, p = {self.difference.p_value:.2g}"
         if not self.real:
+            chance = certainty.format(f"{interval.low:+.4f}", f"{interval.high:+.4f}")
             return (
-                f"no real difference: {first} minus {self.name} is {gap:+.4f} bits per byte, and chance alone may give it "
-                f"({interval.level:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, p = {self.difference.p_value:.2g})"
+                f"no real difference: {first} minus {self.name} is {gap:+.4f} bits per byte, which chance "
+                f"alone may give ({chance})"
             )
+        found = certainty.format(f"{low:.4f}", f"{high:.4f}")
         return (
             f"{better} is better than {worse} by {abs(gap):.4f} bits per byte, and the difference is real "
-            f"({interval.level:.0%} interval {low:.4f} to {high:.4f}, p = {self.difference.p_value:.2g}, "
-            f"paired over {interval.units} {interval.unit}s)"
+            f"({found}, paired over {interval.units} {interval.unit}s)"
         )
 
 
@@ -83,11 +85,12 @@ class Evaluation:
     def lines(self) -> list[str]:
         """Return what stands below the table."""
         score = self.score
+        size = f"{score.bytes:,} bytes, {score.characters:,} characters, {score.tokens:,} tokens"
         lines = [
-            f"{self.name}: {score.bits_per_character:.4f} bits per character, perplexity {score.perplexity:.5g} per token",
-            f"on {plural(score.documents, 'document')}: {score.bytes:,} bytes, {score.characters:,} characters, "
-            f"{score.tokens:,} tokens; context {score.reach.context}, stride {score.reach.stride}; "
-            "ends of documents are not counted",
+            f"{self.name}: {score.bits_per_character:.4f} bits per character, "
+            f"perplexity {score.perplexity:.5g} per token",
+            f"on {plural(score.documents, 'document')}: {size}; context {score.reach.context}, "
+            f"stride {score.reach.stride}; ends of documents are not counted",
         ]
         if self.against is not None:
             lines.append(self.against.sentence(self.name))
@@ -158,9 +161,8 @@ class _Progress:
         now = time.perf_counter()
         if now - self.last >= LINE_SECONDS:
             self.last = now
-            say(
-                f"{self.name}: {done / total:.0%} of {total:,} tokens scored, {done / (now - self.begin):,.0f} a second"
-            )
+            rate = done / (now - self.begin)
+            say(f"{self.name}: {done / total:.0%} of {total:,} tokens scored, {rate:,.0f} a second")
 
 
 def _figures(score: TextScore) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from langmill.tasks.corpus import Corpus, texts
 from langmill.text.documents import ReadReport
 from langmill.text.paths import expand
 from langmill.text.readers import Boundary, OnBadRow, read_documents
-from langmill.training.settings import DataSettings, TrainSettings
+from langmill.training.settings import DataSettings
 
 RUN_FILE = "run.yaml"
 
@@ -129,6 +129,6 @@ def run_data(folder: str | Path) -> TrainingData:
         return TrainingData(why_not=f"{run_file} names data that is not here ({error})")
     first = tree.get("started_settings") or {}
     settings = resolve(DataSettings, first.get("data") or {}, source=str(run_file))
-    seed = int(first.get("seed") or TrainSettings().seed)
+    seed = int(first.get("seed") or 0)
     corpus = Corpus(tuple(paths), held_out, settings, seed=seed)
     return TrainingData(tuple(paths), corpus, why_not="")

@@ -81,7 +81,7 @@ def windows(targets: int, reach: Reach) -> Iterator[tuple[int, int, int]]:
         begin += reach.stride
 
 
-def score_tokens(
+def document_logprobs(
     model: nn.Module,
     documents: Sequence[npt.NDArray[np.int32]],
     *,

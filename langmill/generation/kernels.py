@@ -1,7 +1,7 @@
 """One decoding step of a Transformer as machine code, shared by several threads. [generation]
 
 Shape letters: B rows of the batch, D width, H query heads, K key/value heads, C head width, F hidden
-width, S slots, V vocabulary, L layers.
+width, S slots, V vocabulary, L layers, J columns of a matrix.
 
 Decoding one token multiplies every weight once, so its speed is that of reading memory. Each weight
 is therefore read once a step for the whole batch, straight from the model's own tensors.
@@ -15,41 +15,81 @@ The norm before a projection is computed by every thread for itself, from buffer
 overwrites. That is sound: when the later phase has begun, no piece of the projection is left to claim,
 so what a late thread computed goes unused.
 
-Everything is in this one file because numba's cache on disk notices changes of a function's own file
-only. Importing this module imports numba.
+The code is written over addresses (int64) instead of arrays, which numba compiles several times
+faster. `plan` is a table of int64: sizes, addresses of buffers, and three entries a matrix. All of it
+is in this one file because numba's cache on disk notices changes of a function's own file only.
+Importing this module imports numba.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import extending, njit, types
 
-FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
-"""Sums may be reordered and vectorised; infinities and NaN keep their meaning."""
+native = functools.partial(
+    njit, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, no_cpython_wrapper=True
+)
+"""Compiles a function. Sums may be reordered and vectorised; infinities and NaN keep their meaning, and
+a division by zero gives an infinity (a check for it would keep loops from vectorising)."""
+intrinsic: Any = extending.intrinsic
 
-native = functools.partial(njit, error_model="numpy", fastmath=FAST)
-"""Compiles a function; a division by zero gives an infinity, for a check would keep loops from vectorising."""
+# Entries of the plan: sizes …
+LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = range(8)
+RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES = range(8, 16)
+# … addresses of buffers: token ids (B,) and each row's first slot (B,), both int64; rotary radians a
+# position (C / 2,); what a thread has for itself (LANES, SCRATCH_BYTES); states (B, D); queries, keys and
+# values (B, (H + 2K) C); mixed values (B, H C); hidden and gates (B, F); the cache, keys and values
+# (L, B, K, S, C); logits (B, V); and of every piece of a row of logits the index of the largest (int64)
+# and the sum of exponentials (B, pieces) …
+IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = range(16, 26)
+KEYS, VALUES, LOGITS, TOPS, SUMS, COUNTERS = range(26, 32)
+# … and from here on of each matrix or norm: address, address of its bias (0 where there is none), rows.
+EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = range(32, 47, 3)
+# The same, counted from a layer's first entry.
+ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = range(
+    0, 36, 3
+)
+RELU, GELU, GELU_TANH, SILU = range(4)
+STORE, ADD, EXPAND, SCORE = range(4)
+"""What a phase of multiplication does with its products."""
 
-WORD_BYTES = 64
+PIECE_BYTES = 64 * 1024
+"""How much weight a thread claims at a time: long enough to stream, short enough to share evenly."""
+SCORE_ROWS = 64
+"""Rows of the output layer in a piece, each with its own maximum and sum."""
+LINE_BYTES = 64
 """Counters stand a cache line apart, so that they do not slow each other."""
+PHASES_PER_LAYER = 7
+
+FLOAT, INTEGER = types.CPointer(types.float32), types.CPointer(types.int64)
+_give_way = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
 
 
 @intrinsic
-def _as_pointer(typing, address):
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), generate
+def floats(typing, address):
+    """Return the float32 numbers that lie at `address`."""
+    return FLOAT(types.int64), lambda context, builder, signature, arguments: builder.inttoptr(
+        arguments[0], context.get_value_type(FLOAT)
+    )
 
 
 @intrinsic
-def _fetch_add(typing, address, amount):
+def integers(typing, address):
+    """Return the int64 numbers that lie at `address`."""
+    return INTEGER(types.int64), lambda context, builder, signature, arguments: builder.inttoptr(
+        arguments[0], context.get_value_type(INTEGER)
+    )
+
+
+@intrinsic
+def fetch_add(typing, address, amount):
+    """Add `amount` to the int64 at `address`, atomically; return what it was."""
+
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
@@ -57,38 +97,23 @@ def _fetch_add(typing, address, amount):
     return types.int64(types.int64, types.int64), generate
 
 
-_give_way = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
-
-
 @native()
-def vector(address, length):
-    """Return the float32 array (length,) that lies at `address`; of length 0 if `address` is 0."""
-    return carray(_as_pointer(address), (length if address else 0,), np.float32)
-
-
-@native()
-def matrix(address, rows, columns):
-    """Return the float32 array (rows, columns) that lies at `address`."""
-    return carray(_as_pointer(address), (rows, columns), np.float32)
-
-
-@native()
-def claim(counters, phase):
+def claim(plan, phase):
     """Return the number of the next piece of `phase` that nobody has taken."""
-    return _fetch_add(counters + 2 * phase * WORD_BYTES, 1)
+    return fetch_add(plan[COUNTERS] + 2 * phase * LINE_BYTES, 1)
 
 
 @native()
-def finish(counters, phase):
+def finish(plan, phase):
     """Note that one piece of `phase` is done."""
-    _fetch_add(counters + (2 * phase + 1) * WORD_BYTES, 1)
+    fetch_add(plan[COUNTERS] + (2 * phase + 1) * LINE_BYTES, 1)
 
 
 @native()
-def wait(counters, phase, pieces):
+def wait(plan, phase, pieces):
     """Return once all `pieces` of `phase` are done; the core is lent to others after a short spin."""
     spins = 0
-    while _fetch_add(counters + (2 * phase + 1) * WORD_BYTES, 0) < pieces:
+    while fetch_add(plan[COUNTERS] + (2 * phase + 1) * LINE_BYTES, 0) < pieces:
         spins += 1
         if spins > 100:
             _give_way()
@@ -114,60 +139,44 @@ def exponential(x):
     return p * np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-# Columns of `weights` (L, 22): addresses, each bias after its weight, 0 where the model has no such tensor.
-ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN = range(0, 22, 2)
-# Entries of `ends` (8,), likewise.
-EMBED, POSITIONS, FINAL_NORM, SCORES = range(0, 8, 2)
-# Entries of `sizes` (9,).
-HEADS, KV_HEADS, HEAD_WIDTH, RMS, NORM_FIRST, QK_NORM, ACTIVATION, SLOT, LANES = range(9)
-RELU, GELU, GELU_TANH, SILU = range(4)
-STORE, ADD, EXPAND, SCORE = range(4)
-"""What a phase of multiplication does with its products."""
-
-PIECE_BYTES = 64 * 1024
-"""How much weight a thread claims at a time: long enough to stream, short enough to share evenly."""
-SCORE_ROWS = 64
-"""Rows of the output layer in a piece, each with its own maximum and sum."""
-
-
 @native()
-def piece_rows(rows, columns, lanes):
-    """Return how many rows of a matrix make a piece, a multiple of 4."""
-    fair = rows // (4 * lanes)
-    return max(4, min(fair, PIECE_BYTES // (4 * columns)) // 4 * 4)
-
-
-@native()
-def pieces_of(rows, size):
-    return (rows + size - 1) // size
-
-
-@native()
-def dot(w, x):
+def dot(w, x, columns):
     total = np.float32(0)
-    for j in range(x.shape[0]):
+    for j in range(columns):
         total += w[j] * x[j]
     return total
 
 
 @native()
-def dot_4x1(w0, w1, w2, w3, x):
-    """Four rows of weights with one of activations."""
+def put(out, index, value, add):
+    out[index] = value + (out[index] if add else np.float32(0))
+
+
+@native()
+def multiply_4x1(weight, x, columns, out, add):
+    """Four rows of weights, one after another, with one of activations."""
+    w0, w1 = floats(weight), floats(weight + 4 * columns)
+    w2, w3 = floats(weight + 8 * columns), floats(weight + 12 * columns)
     a = b = c = d = np.float32(0)
-    for j in range(x.shape[0]):
+    for j in range(columns):
         t = x[j]
         a += w0[j] * t
         b += w1[j] * t
         c += w2[j] * t
         d += w3[j] * t
-    return a, b, c, d
+    put(out, 0, a, add)
+    put(out, 1, b, add)
+    put(out, 2, c, add)
+    put(out, 3, d, add)
 
 
 @native()
-def dot_2x4(w0, w1, x0, x1, x2, x3):
-    """Two rows of weights with four of activations."""
+def multiply_2x4(weight, x, columns, out, stride, add):
+    """Two rows of weights with four of activations, both one after another; out's rows are `stride` apart."""
+    w0, w1 = floats(weight), floats(weight + 4 * columns)
+    x0, x1, x2, x3 = floats(x), floats(x + 4 * columns), floats(x + 8 * columns), floats(x + 12 * columns)
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
-    for j in range(x0.shape[0]):
+    for j in range(columns):
         s, t = w0[j], w1[j]
         p, q, u, v = x0[j], x1[j], x2[j], x3[j]
         a0 += s * p
@@ -178,94 +187,94 @@ def dot_2x4(w0, w1, x0, x1, x2, x3):
         b1 += t * q
         b2 += t * u
         b3 += t * v
-    return a0, a1, a2, a3, b0, b1, b2, b3
+    put(out, 0, a0, add)
+    put(out, 1, b0, add)
+    put(out, stride, a1, add)
+    put(out, stride + 1, b1, add)
+    put(out, 2 * stride, a2, add)
+    put(out, 2 * stride + 1, b2, add)
+    put(out, 3 * stride, a3, add)
+    put(out, 3 * stride + 1, b3, add)
 
 
 @native()
-def put(out, row, column, value, add):
-    out[row, column] = value + (out[row, column] if add else np.float32(0))
-
-
-@native()
-def multiply(weight, bias, x, out, offset, begin, end, add):
-    """Write or add rows begin..end of weight (N, J) times x (B, J), plus bias, at out (B, ·)[:, offset + row].
+def multiply(weight, bias, x, columns, batch, out, stride, begin, end, add):
+    """Write or add rows begin..end of a matrix (N, J) times x (B, J), plus bias (N,), to out (B, stride).
 
     Four rows of weights at a time stay in the innermost cache until every row of the batch has had them.
     """
-    fours = x.shape[0] // 4 * 4
+    fours = batch // 4 * 4
     row = begin
-    while row < end:
-        rows = 4 if row + 4 <= end else 1
-        if rows == 4:
-            for r in range(row, row + 4, 2):
-                for b in range(0, fours, 4):
-                    a0, a1, a2, a3, b0, b1, b2, b3 = dot_2x4(
-                        weight[r], weight[r + 1], x[b], x[b + 1], x[b + 2], x[b + 3]
-                    )
-                    put(out, b, offset + r, a0, add)
-                    put(out, b + 1, offset + r, a1, add)
-                    put(out, b + 2, offset + r, a2, add)
-                    put(out, b + 3, offset + r, a3, add)
-                    put(out, b, offset + r + 1, b0, add)
-                    put(out, b + 1, offset + r + 1, b1, add)
-                    put(out, b + 2, offset + r + 1, b2, add)
-                    put(out, b + 3, offset + r + 1, b3, add)
-            for b in range(fours, x.shape[0]):
-                a0, a1, a2, a3 = dot_4x1(weight[row], weight[row + 1], weight[row + 2], weight[row + 3], x[b])
-                put(out, b, offset + row, a0, add)
-                put(out, b, offset + row + 1, a1, add)
-                put(out, b, offset + row + 2, a2, add)
-                put(out, b, offset + row + 3, a3, add)
-        else:
-            for b in range(x.shape[0]):
-                put(out, b, offset + row, dot(weight[row], x[b]), add)
-        row += rows
-    if bias.shape[0]:
-        for b in range(x.shape[0]):
+    while row + 4 <= end:
+        here = weight + 4 * row * columns
+        for half in range(0, 4, 2):
+            for b in range(0, fours, 4):
+                spot = floats(out + 4 * (b * stride + row + half))
+                multiply_2x4(here + 4 * half * columns, x + 4 * b * columns, columns, spot, stride, add)
+        for b in range(fours, batch):
+            multiply_4x1(here, floats(x + 4 * b * columns), columns, floats(out + 4 * (b * stride + row)), add)
+        row += 4
+    for r in range(row, end):
+        for b in range(batch):
+            product = dot(floats(weight + 4 * r * columns), floats(x + 4 * b * columns), columns)
+            put(floats(out), b * stride + r, product, add)
+    if bias:
+        z = floats(bias)
+        for b in range(batch):
+            o = floats(out + 4 * b * stride)
             for r in range(begin, end):
-                out[b, offset + r] += bias[r]
+                o[r] += z[r]
 
 
 @native()
-def normalise(x, out, weight, bias, rms, eps):
-    """Write the norm of x (J,) to out, which may be x: layer norm or RMS norm."""
-    n = x.shape[0]
+def normalise(plan, entry, eps, x, out, width):
+    """Write the layer or RMS norm of x (width,) to out, which may be x."""
     mean = np.float32(0)
-    if not rms:
-        for j in range(n):
+    if not plan[RMS]:
+        for j in range(width):
             mean += x[j]
-        mean /= np.float32(n)
+        mean /= np.float32(width)
     square = np.float32(0)
-    for j in range(n):
+    for j in range(width):
         square += (x[j] - mean) * (x[j] - mean)
-    scale = np.float32(1) / np.sqrt(square / np.float32(n) + eps)
-    for j in range(n):
+    scale = np.float32(1) / np.sqrt(square / np.float32(width) + eps)
+    weight = floats(plan[entry])
+    for j in range(width):
         out[j] = (x[j] - mean) * scale * weight[j]
-    for j in range(bias.shape[0]):
-        out[j] += bias[j]
+    if plan[entry + 1]:
+        bias = floats(plan[entry + 1])
+        for j in range(width):
+            out[j] += bias[j]
 
 
 @native()
-def activate(x, kind):
-    """Apply an activation to x (J,) in place.
+def normalise_rows(plan, entry, eps, x, out):
+    for b in range(plan[ROWS]):
+        offset = 4 * b * plan[WIDTH]
+        normalise(plan, entry, eps, floats(x + offset), floats(out + offset), plan[WIDTH])
+
+
+@native()
+def activate(x, count, kind):
+    """Apply an activation to x (count,) in place.
 
     The exact GELU's error function is Abramowitz and Stegun 7.1.26 (to 1.5e-7); the approximate one's
     hyperbolic tangent is written as a logistic function: (1 + tanh u) / 2 = 1 / (1 + exp(-2u)).
     """
     one = np.float32(1)
     if kind == RELU:
-        for j in range(x.shape[0]):
+        for j in range(count):
             x[j] = max(x[j], np.float32(0))
     elif kind == SILU:
-        for j in range(x.shape[0]):
+        for j in range(count):
             x[j] = x[j] / (one + exponential(-x[j]))
     elif kind == GELU_TANH:
-        for j in range(x.shape[0]):
+        for j in range(count):
             t = x[j]
             u = np.float32(0.7978845608028654) * (t + np.float32(0.044715) * t * t * t)
             x[j] = t / (one + exponential(np.float32(-2) * u))
     else:
-        for j in range(x.shape[0]):
+        for j in range(count):
             z = abs(x[j]) * np.float32(0.7071067811865476)
             t = one / (one + np.float32(0.3275911) * z)
             p = np.float32(1.061405429) * t + np.float32(-1.453152027)
@@ -277,243 +286,221 @@ def activate(x, kind):
 
 
 @native()
-def turn(x, cos, sin):
-    """Rotate channels c and c + C/2 of x (C,) in place; cos and sin are (C / 2,), or empty for none."""
-    half = cos.shape[0]
+def turn(plan, position, x):
+    """Rotate channels c and c + C/2 of x (C,) in place, as `positions.rotate` does."""
+    half, rates = plan[HEAD_WIDTH] // 2, floats(plan[RATES])
     for c in range(half):
+        angle = np.float32(position) * rates[c]
+        cos, sin = np.cos(angle), np.sin(angle)
         low, high = x[c], x[c + half]
-        x[c] = low * cos[c] - high * sin[c]
-        x[c + half] = high * cos[c] + low * sin[c]
+        x[c] = low * cos - high * sin
+        x[c + half] = high * cos + low * sin
 
 
 @native()
-def attend_one(query, scale, keys, values, scores, out):
-    """Attend with query (C,) over keys and values (S, C) into out (C,); scores (S,) is scratch."""
+def attend_one(query, keys, values, width, count, scores, out):
+    """Attend with query (C,) over keys and values (count, C) into out (C,); scores (count,) is scratch."""
+    scale = np.float32(1) / np.sqrt(np.float32(width))
     top = np.float32(-3.4e38)
-    for s in range(keys.shape[0]):
-        scores[s] = scale * dot(query, keys[s])
+    for s in range(count):
+        scores[s] = scale * dot(query, floats(keys + 4 * s * width), width)
         top = max(top, scores[s])
     total = np.float32(0)
-    for s in range(keys.shape[0]):
+    for s in range(count):
         scores[s] = exponential(scores[s] - top)
         total += scores[s]
-    for c in range(out.shape[0]):
-        out[c] = 0
-    for s in range(keys.shape[0]):
-        share, value = scores[s] / total, values[s]
-        for c in range(out.shape[0]):
+    for c in range(width):
+        out[c] = np.float32(0)
+    for s in range(count):
+        share, value = scores[s] / total, floats(values + 4 * s * width)
+        for c in range(width):
             out[c] += share * value[c]
 
 
 @native()
-def attend(weights, sizes, eps, b, k, row, keys, values, first, cos, sin, scores, mixed):
-    """Store the new key and value of head k, and attend with the queries that share it.
-
-    row: queries, keys and values side by side, ((H + 2K) C,). keys, values: (S, C), the cache of this row
-    and head. first: the row's first slot that holds a token. mixed: (B, H C), of which row b is written.
-    """
-    heads, width, slot = sizes[HEADS], sizes[HEAD_WIDTH], sizes[SLOT]
-    group = heads // sizes[KV_HEADS]
-    scale = np.float32(1) / np.sqrt(np.float32(width))
+def attend(plan, layer, entry, eps, b, k, scores):
+    """Store the new key and value of row b, head k, and attend with the queries that share them."""
+    heads, kv_heads, width, slot = plan[HEADS], plan[KV_HEADS], plan[HEAD_WIDTH], plan[SLOT]
+    first = integers(plan[FIRST])[b]
+    past = 4 * ((layer * plan[ROWS] + b) * kv_heads + k) * plan[SLOTS] * width
+    keys, values = plan[KEYS] + past, plan[VALUES] + past  # (S, C)
+    row = plan[PROJECTED] + 4 * b * (heads + 2 * kv_heads) * width
+    group = heads // kv_heads
     for member in range(group + 1):  # the key, then its queries
         head = heads + k if member == 0 else k * group + member - 1
-        part = row[head * width : (head + 1) * width]
-        if sizes[QK_NORM]:
-            column = KEY_NORM if member == 0 else QUERY_NORM
-            norm, bias = vector(weights[column], width), vector(weights[column + 1], width)
-            normalise(part, part, norm, bias, sizes[RMS], eps)
-        turn(part, cos, sin)
+        part = floats(row + 4 * head * width)
+        if plan[QK_NORM]:
+            normalise(plan, entry + (KEY_NORM if member == 0 else QUERY_NORM), eps, part, part, width)
+        if plan[ROTARY]:
+            turn(plan, slot - first, part)
         if member == 0:
-            value = (heads + sizes[KV_HEADS] + k) * width
+            key, value = floats(keys + 4 * slot * width), floats(values + 4 * slot * width)
+            new = floats(row + 4 * (heads + kv_heads + k) * width)
             for c in range(width):
-                keys[slot, c], values[slot, c] = part[c], row[value + c]
+                key[c], value[c] = part[c], new[c]
         else:
-            out = mixed[b, head * width : (head + 1) * width]
-            attend_one(part, scale, keys[first : slot + 1], values[first : slot + 1], scores, out)
+            out = floats(plan[MIXED] + 4 * (b * heads + head) * width)
+            begin = 4 * first * width
+            attend_one(part, keys + begin, values + begin, width, slot + 1 - first, scores, out)
 
 
 @native()
-def attend_phase(weights, sizes, eps, projected, keys, values, first, cos, sin, mixed, counters, phase):
-    """A phase: attention of every row and head. projected: (B, (H + 2K) C). keys, values: (B, K, S, C)."""
-    scores = np.empty(keys.shape[2], np.float32)
-    pieces = keys.shape[0] * keys.shape[1]
-    piece = claim(counters, phase)
+def attend_phase(plan, layer, entry, eps, lane, phase):
+    """A phase: attention of every row and head."""
+    scores = floats(plan[SCRATCH] + lane * plan[SCRATCH_BYTES])
+    pieces = plan[ROWS] * plan[KV_HEADS]
+    piece = claim(plan, phase)
     while piece < pieces:
-        b, k = piece // keys.shape[1], piece % keys.shape[1]
-        attend(
-            weights,
-            sizes,
-            eps,
-            b,
-            k,
-            projected[b],
-            keys[b, k],
-            values[b, k],
-            first[b],
-            cos[b],
-            sin[b],
-            scores,
-            mixed,
-        )
-        finish(counters, phase)
-        piece = claim(counters, phase)
-    wait(counters, phase, pieces)
+        attend(plan, layer, entry, eps, piece // plan[KV_HEADS], piece % plan[KV_HEADS], scores)
+        finish(plan, phase)
+        piece = claim(plan, phase)
+    wait(plan, phase, pieces)
 
 
 @native()
-def summarise(logits, begin, tops, sums, piece):
-    """Note the index of the largest of `logits` (a row's entries from `begin` on) and its sum of exponentials."""
-    top = 0
-    for j in range(1, logits.shape[0]):
+def summarise(logits, begin, end, tops, sums, piece):
+    """Note the index of the largest of logits begin..end, and the sum of their exponentials relative to it."""
+    top = begin
+    for j in range(begin, end):
         if logits[j] > logits[top]:
             top = j
     total = np.float32(0)
-    for j in range(logits.shape[0]):
+    for j in range(begin, end):
         total += exponential(logits[j] - logits[top])
-    tops[piece], sums[piece] = begin + top, total
+    tops[piece], sums[piece] = top, total
 
 
 @native()
-def multiply_phase(action, weights, rows, x, out, gates, tops, sums, sizes, counters, phase):
-    """A phase: x (B, J) times one matrix or several.
+def piece_rows(rows, columns, lanes):
+    """Return how many rows of a matrix make a piece, a multiple of 4."""
+    return max(4, min(rows // (4 * lanes), PIECE_BYTES // (4 * columns)) // 4 * 4)
 
-    weights: addresses of weight and bias by turns. rows: each matrix's rows. action STORE writes the
-    products side by side into out (B, N); ADD adds to it; EXPAND multiplies by one matrix, and by a
-    second one (into gates) if there is one, and activates; SCORE also fills tops and sums (B, pieces).
+
+@native()
+def act_on(plan, action, gated, out, stride, begin, end, piece):
+    """Do what follows a product: activate rows begin..end of each row of the batch, or summarise them."""
+    pieces = (plan[VOCABULARY] + SCORE_ROWS - 1) // SCORE_ROWS
+    for b in range(plan[ROWS]):
+        if action == SCORE:
+            tops, sums = integers(plan[TOPS] + 8 * b * pieces), floats(plan[SUMS] + 4 * b * pieces)
+            summarise(floats(out + 4 * b * stride), begin, end, tops, sums, piece)
+        else:
+            offset = 4 * (b * stride + begin)
+            active = (plan[GATES] if gated else out) + offset
+            activate(floats(active), end - begin, plan[ACTIVATION])
+            if gated:
+                o, g = floats(out + offset), floats(active)
+                for j in range(end - begin):
+                    o[j] *= g[j]
+
+
+@native()
+def multiply_phase(plan, action, entry, matrices, x, columns, out, stride, phase):
+    """A phase: x (B, J) times the matrices from `entry` on, side by side into out (B, stride).
+
+    action: STORE the products; ADD them to out; EXPAND: activate them, or multiply them by the activated
+    products of the gate, the next matrix, if there is one; SCORE: store and `summarise`.
     """
-    columns = x.shape[1]
-    size = SCORE_ROWS if action == SCORE else piece_rows(rows.sum(), columns, sizes[LANES])
-    matrices = 1 if action == EXPAND else rows.shape[0]
+    total = 0
+    for m in range(matrices):
+        total += plan[entry + 3 * m + 2]
+    size = SCORE_ROWS if action == SCORE else piece_rows(total, columns, plan[LANES])
     pieces = 0
     for m in range(matrices):
-        pieces += pieces_of(rows[m], size)
-    piece = claim(counters, phase)
+        pieces += (plan[entry + 3 * m + 2] + size - 1) // size
+    piece = claim(plan, phase)
     while piece < pieces:
-        m, begin, offset = 0, piece * size, 0
-        while begin >= pieces_of(rows[m], size) * size:
-            begin -= pieces_of(rows[m], size) * size
-            offset += rows[m]
-            m += 1
-        end = min(rows[m], begin + size)
-        gated = action == EXPAND and weights[2] != 0
+        here, begin, target = entry, piece * size, out
+        while begin >= plan[here + 2]:  # not in this matrix
+            begin -= (plan[here + 2] + size - 1) // size * size
+            target += 4 * plan[here + 2]
+            here += 3
+        end = min(plan[here + 2], begin + size)
+        gated = action == EXPAND and plan[entry + 3] != 0
         for side in range(2 if gated else 1):
-            w, z = (
-                matrix(weights[2 * (m + side)], rows[m], columns),
-                vector(weights[2 * (m + side) + 1], rows[m]),
-            )
-            multiply(w, z, x, out if side == 0 else gates, offset, begin, end, action == ADD)
-        for b in range(x.shape[0]):
-            if action == EXPAND:
-                activate((gates if gated else out)[b, begin:end], sizes[ACTIVATION])
-                for j in range(begin, end if gated else begin):
-                    out[b, j] *= gates[b, j]
-            elif action == SCORE:
-                summarise(out[b, begin:end], begin, tops[b], sums[b], piece)
-        finish(counters, phase)
-        piece = claim(counters, phase)
-    wait(counters, phase, pieces)
+            w, z = plan[here + 3 * side], plan[here + 3 * side + 1]
+            place = plan[GATES] if side else target
+            multiply(w, z, x, columns, plan[ROWS], place, stride, begin, end, action == ADD)
+        if action >= EXPAND:
+            act_on(plan, action, gated, out, stride, begin, end, piece)
+        finish(plan, phase)
+        piece = claim(plan, phase)
+    wait(plan, phase, pieces)
 
 
 @native()
-def normalise_rows(x, out, weights, sizes, eps):
-    norm, bias = vector(weights[0], x.shape[1]), vector(weights[1], x.shape[1])
-    for b in range(x.shape[0]):
-        normalise(x[b], out[b], norm, bias, sizes[RMS], eps)
-
-
-@native()
-def normalise_phase(x, weights, sizes, eps, counters, phase):
-    """A phase: x (B, D) becomes its norm, as in models that normalise after adding. One thread does it."""
-    if claim(counters, phase) == 0:
-        normalise_rows(x, x, weights, sizes, eps)
-        finish(counters, phase)
-    wait(counters, phase, 1)
-
-
-@native()
-def embed_phase(ids, first, sizes, ends, x, counters, phase):
-    """A phase: x (B, D) = the tokens' embeddings, with learned positions if there are any. One thread does it."""
-    width = x.shape[1]
-    if claim(counters, phase) == 0:
-        for b in range(x.shape[0]):
-            token = vector(ends[EMBED] + 4 * width * ids[b], width)
+def embed_phase(plan, phase):
+    """A phase: the tokens' embeddings, with learned positions if there are any. One thread does it."""
+    width = plan[WIDTH]
+    if claim(plan, phase) == 0:
+        for b in range(plan[ROWS]):
+            x = floats(plan[STATES] + 4 * b * width)
+            token = floats(plan[EMBED] + 4 * integers(plan[IDS])[b] * width)
             for j in range(width):
-                x[b, j] = token[j]
-            if ends[POSITIONS]:
-                position = vector(ends[POSITIONS] + 4 * width * (sizes[SLOT] - first[b]), width)
+                x[j] = token[j]
+            if plan[POSITIONS]:
+                position = floats(plan[POSITIONS] + 4 * (plan[SLOT] - integers(plan[FIRST])[b]) * width)
                 for j in range(width):
-                    x[b, j] += position[j]
-        finish(counters, phase)
-    wait(counters, phase, 1)
+                    x[j] += position[j]
+        finish(plan, phase)
+    wait(plan, phase, 1)
 
 
 @native()
-def layer_phases(
-    weights, sizes, eps, rows, x, own, projected, mixed, hidden, gates, keys, values, first, cos, sin, tops, sums,
-    counters, phase,
-):  # fmt: skip
-    """One layer on x (B, D), in place; return the next phase's number. own: (B, D), x itself if the norms come after.
+def normalise_phase(plan, entry, eps, phase):
+    """A phase: the states become their norm, as in models that normalise after adding. One thread does it."""
+    if claim(plan, phase) == 0:
+        normalise_rows(plan, entry, eps, plan[STATES], plan[STATES])
+        finish(plan, phase)
+    wait(plan, phase, 1)
 
-    rows: of query, key, value, output, up. The other arguments are `decode_step`'s.
-    """
-    before = sizes[NORM_FIRST] != 0
+
+@native()
+def layer_phases(plan, layer, eps, lane, phase):
+    """One layer on the states (B, D), in place; its first phase has number `phase`."""
+    entry, width, states = FIRST_LAYER + layer * LAYER_ENTRIES, plan[WIDTH], plan[STATES]
+    inner = plan[HEADS] * plan[HEAD_WIDTH]
+    projected = inner + 2 * plan[KV_HEADS] * plan[HEAD_WIDTH]
+    before = plan[NORM_FIRST] != 0
+    source = states
     if before:
-        normalise_rows(x, own, weights[ATTENTION_NORM:], sizes, eps)
-    multiply_phase(
-        STORE, weights[QUERY:], rows[:3], own, projected, gates, tops, sums, sizes, counters, phase
-    )
-    attend_phase(weights, sizes, eps, projected, keys, values, first, cos, sin, mixed, counters, phase + 1)
-    multiply_phase(ADD, weights[OUTPUT:], rows[3:4], mixed, x, gates, tops, sums, sizes, counters, phase + 2)
+        source = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
+        normalise_rows(plan, entry + ATTENTION_NORM, eps, states, source)
+    multiply_phase(plan, STORE, entry + QUERY, 3, source, width, plan[PROJECTED], projected, phase)
+    attend_phase(plan, layer, entry, eps, lane, phase + 1)
+    multiply_phase(plan, ADD, entry + OUTPUT, 1, plan[MIXED], inner, states, width, phase + 2)
     if before:
-        normalise_rows(x, own, weights[FEED_NORM:], sizes, eps)
+        normalise_rows(plan, entry + FEED_NORM, eps, states, source)
     else:
-        normalise_phase(x, weights[ATTENTION_NORM:], sizes, eps, counters, phase + 3)
-    multiply_phase(EXPAND, weights[UP:], rows[4:], own, hidden, gates, tops, sums, sizes, counters, phase + 4)
-    multiply_phase(ADD, weights[DOWN:], rows[3:4], hidden, x, gates, tops, sums, sizes, counters, phase + 5)
+        normalise_phase(plan, entry + ATTENTION_NORM, eps, phase + 3)
+    multiply_phase(plan, EXPAND, entry + UP, 1, source, width, plan[INNER], plan[HIDDEN], phase + 4)
+    multiply_phase(plan, ADD, entry + DOWN, 1, plan[INNER], plan[HIDDEN], states, width, phase + 5)
     if not before:
-        normalise_phase(x, weights[FEED_NORM:], sizes, eps, counters, phase + 6)
-    return phase + 7
+        normalise_phase(plan, entry + FEED_NORM, eps, phase + 6)
 
 
-def decode_step(
-    weights, ends, sizes, eps, rates, ids, first, x, projected, mixed, hidden, gates, keys, values,
-    logits, tops, sums, counters,
-):  # fmt: skip
-    """Push one token a row through the model, on every thread that calls it with the same arguments.
+def decode_step(address, eps, lane):
+    """Push one token a row through the model, on every thread that calls it, each with its own `lane`.
 
-    weights, ends, sizes: see the constants above. rates: rotary radians a position, (C / 2,), or empty.
-    ids: (B,). first: (B,), the slot of each row's first token; the new token's slot is sizes[SLOT].
-    x … gates: buffers (B, D), (B, (H + 2K) C), (B, H C), (B, F), (B, F or 0). keys, values: the cache,
-    (L, B, K, S, C). logits: (B, V), the result. tops, sums: (B, pieces), see `summarise`. counters: the
-    address of two zeroed counters a phase.
+    address: of the plan. eps: the norms' epsilon. The counters, two a phase, must be zero.
     """
-    batch, half = ids.shape[0], rates.shape[0]
-    cos, sin = np.empty((batch, half), np.float32), np.empty((batch, half), np.float32)
-    for b in range(batch):
-        for c in range(half):
-            angle = np.float32(sizes[SLOT] - first[b]) * rates[c]
-            cos[b, c], sin[b, c] = np.cos(angle), np.sin(angle)
-    queries, entries = mixed.shape[1], sizes[KV_HEADS] * sizes[HEAD_WIDTH]
-    rows = np.array(
-        (queries, entries, entries, x.shape[1], hidden.shape[1], hidden.shape[1], logits.shape[1])
-    )
-    embed_phase(ids, first, sizes, ends, x, counters, 0)
-    phase = 1
-    own = np.empty_like(x)
-    for layer in range(weights.shape[0]):
-        phase = layer_phases(
-            weights[layer], sizes, eps, rows[:6], x, own if sizes[NORM_FIRST] else x, projected, mixed, hidden, gates,
-            keys[layer], values[layer], first, cos, sin, tops, sums, counters, phase,
-        )  # fmt: skip
-    if ends[FINAL_NORM]:
-        normalise_rows(x, own, ends[FINAL_NORM:], sizes, eps)
-    states = own if ends[FINAL_NORM] else x
-    multiply_phase(SCORE, ends[SCORES:], rows[6:], states, logits, gates, tops, sums, sizes, counters, phase)
+    plan = integers(address)
+    embed_phase(plan, 0)
+    for layer in range(plan[LAYERS]):
+        layer_phases(plan, layer, eps, lane, 1 + layer * PHASES_PER_LAYER)
+    states = plan[STATES]
+    if plan[FINAL_NORM]:
+        states = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
+        normalise_rows(plan, FINAL_NORM, eps, plan[STATES], states)
+    phase = 1 + plan[LAYERS] * PHASES_PER_LAYER
+    multiply_phase(plan, SCORE, SCORES, 1, states, plan[WIDTH], plan[LOGITS], plan[VOCABULARY], phase)
 
 
-def compile_step():
+def compile_step() -> Any:
     """Return `decode_step` as machine code, kept on disk where numba finds a place to write."""
+    signature = types.void(types.int64, types.float32, types.int64)
+    options = {"error_model": "numpy", "nogil": True}
     try:
-        return native(nogil=True, cache=True)(decode_step)
+        return njit(signature, cache=True, **options)(decode_step)
     except RuntimeError:  # neither this folder nor the user's cache can be written
-        return native(nogil=True)(decode_step)
+        return njit(signature, **options)(decode_step)

@@ -68,15 +68,21 @@ class StackConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "hidden", "max_positions"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}: {getattr(self, name)} is not allowed; it must be at least 1")
+                raise ConfigError(
+                    f"model.{name}: {getattr(self, name)} is not allowed; it must be at least 1"
+                )
         object.__setattr__(self, "kv_heads", self.kv_heads or self.heads)
         if not self.head_width and self.width % self.heads:
             raise ConfigError(f"model.width ({self.width}) must be a multiple of model.heads ({self.heads})")
         object.__setattr__(self, "head_width", self.head_width or self.width // self.heads)
         if self.heads % self.kv_heads:
-            raise ConfigError(f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})")
+            raise ConfigError(
+                f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})"
+            )
         if self.positions == "rotary" and self.head_width % 2:
-            raise ConfigError(f"rotary positions need an even number of channels a head, not {self.head_width}")
+            raise ConfigError(
+                f"rotary positions need an even number of channels a head, not {self.head_width}"
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout: {self.dropout} is not allowed; it must be in [0, 1)")
 

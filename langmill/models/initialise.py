@@ -43,7 +43,9 @@ def allocate(
 
 
 @torch.no_grad()
-def initialise(model: Transformer, generator: torch.Generator, *, scheme: Literal["unit", "gpt2"] = "unit") -> None:
+def initialise(
+    model: Transformer, generator: torch.Generator, *, scheme: Literal["unit", "gpt2"] = "unit"
+) -> None:
     """Set every weight of a model that is to be trained from scratch.
 
     | weight                       | scheme "unit" (the default)                  | scheme "gpt2"              |

@@ -52,7 +52,13 @@ class Attention(nn.Module):
         return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None, causal: bool, rotary: tuple[Tensor, Tensor] | None, cache: Cache | None
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None,
+        causal: bool,
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: Cache | None,
     ) -> Tensor:
         query = self.query_norm(self.heads(self.query(x)))  # (B, H, T, C)
         key = self.key_norm(self.heads(self.key(x)))  # (B, K, T, C)
@@ -102,7 +108,13 @@ class Block(nn.Module):
         self.feed_forward_norm = make_norm(config, config.width)
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None, causal: bool, rotary: tuple[Tensor, Tensor] | None, cache: Cache | None
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None,
+        causal: bool,
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: Cache | None,
     ) -> Tensor:
         if self.norm_first:
             y = self.attention(self.attention_norm(x), mask=mask, causal=causal, rotary=rotary, cache=cache)
@@ -138,7 +150,12 @@ class Stack(nn.Module):
         return self
 
     def forward(
-        self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None, cache: Cache | None = None
+        self,
+        ids: Tensor,
+        *,
+        valid: Tensor | None = None,
+        starts: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Return states (B, T, D).
 
@@ -146,7 +163,9 @@ class Stack(nn.Module):
         a cache. starts: (B, T), for packed rows, the index in the row at which each token's document
         begins; a token sees its own document only. cache: the past, which the new tokens join.
         """
-        assert starts is None or (valid is None and cache is None), "packed rows are neither padded nor cached"
+        assert starts is None or (valid is None and cache is None), (
+            "packed rows are neither padded nor cached"
+        )
         past = 0 if cache is None else cache.length
         if cache is not None:
             valid = cache.advance(valid, ids.shape[1])  # (B, S)
@@ -164,7 +183,9 @@ class Stack(nn.Module):
             x = block(x, mask=mask, causal=causal, rotary=rotary, cache=cache)
         return self.final_norm(x)
 
-    def token_positions(self, ids: Tensor, *, valid: Tensor | None, starts: Tensor | None, past: int) -> Tensor:
+    def token_positions(
+        self, ids: Tensor, *, valid: Tensor | None, starts: Tensor | None, past: int
+    ) -> Tensor:
         """Return each token's position in its own text, (B, T), or (1, T) where all rows agree."""
         slots = torch.arange(past, past + ids.shape[1], device=ids.device)[None]  # (1, T)
         if starts is not None:
@@ -217,7 +238,12 @@ class Transformer(nn.Module):
         return stack.embed
 
     def decode(
-        self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None, cache: Cache | None = None
+        self,
+        ids: Tensor,
+        *,
+        valid: Tensor | None = None,
+        starts: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Return the decoder's states (B, T, D); see `Stack.forward` for the arguments."""
         assert self.decoder is not None, "this model has no decoder"

@@ -65,7 +65,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return states_grad, weight_grad, bias_grad, None
 
 
-def linear_cross_entropy(states: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None) -> Tensor:
+def linear_cross_entropy(
+    states: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None
+) -> Tensor:
     """Return the summed cross-entropy, in nats, of `targets` under softmax(states · weightᵀ + bias).
 
     states: (..., D). weight: (V, D). targets: (...), ids in [0, V) or IGNORED. bias: (V,). Gives a

@@ -11,7 +11,7 @@ from langmill.objectives.cross_entropy import chunk_rows
 
 @torch.no_grad()
 def token_logprobs(states: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None) -> Tensor:
-    """Return the natural log-probability of each target under softmax(states · weightᵀ + bias), (...), float32.
+    """Return each target's natural log-probability under softmax(states · weightᵀ + bias), (...), float32.
 
     states: (..., D). weight: (V, D). targets: (...), ids in [0, V). bias: (V,). Scores are made for a
     block of tokens at a time, so memory beyond the inputs is two blocks of `CHUNK_BYTES`.

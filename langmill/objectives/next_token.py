@@ -14,5 +14,7 @@ def next_token(model: LanguageModel, batch: TokenBatch) -> tuple[Tensor, Tensor]
     """Return (loss_sum, count): the summed nats over `batch.targets` and how many are counted."""
     states = model.decode(batch.ids, starts=batch.starts)  # (B, T, D)
     with torch.autocast(states.device.type, enabled=False):
-        loss = linear_cross_entropy(states, model.output.weight.to(states.dtype), batch.targets, bias=model.output.bias)
+        loss = linear_cross_entropy(
+            states, model.output.weight.to(states.dtype), batch.targets, bias=model.output.bias
+        )
     return loss, (batch.targets != IGNORED).sum()

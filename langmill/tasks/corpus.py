@@ -29,11 +29,16 @@ SURVEY_CHARACTERS = 2_000_000
 class Corpus:
     """The user's files, read as often as needed, always in the same order."""
 
-    def __init__(self, data: tuple[str, ...], held_out: tuple[str, ...], settings: DataSettings, *, seed: int) -> None:
+    def __init__(
+        self, data: tuple[str, ...], held_out: tuple[str, ...], settings: DataSettings, *, seed: int
+    ) -> None:
         self.data, self.held_out, self.settings, self.seed = data, held_out, settings, seed
         self.report = ReadReport()
         self.fingerprint = digest(
-            source_fingerprint(data), source_fingerprint(held_out) if held_out else "", settings.model_dump_json(), str(seed)
+            source_fingerprint(data),
+            source_fingerprint(held_out) if held_out else "",
+            settings.model_dump_json(),
+            str(seed),
         )
         self._split: HeldOutSplit | None = None
 
@@ -118,7 +123,9 @@ def open_tokenizer(corpus: Corpus, settings: TrainSettings) -> Tokenizer:
         total_bytes=sum(path.stat().st_size for path in expand(corpus.data)),
         report=report,
     )
-    say(f"tokenizer: {name}, {tokenizer.vocabulary_size} tokens, from {format_count(report.bytes_used)}B of text")
+    say(
+        f"tokenizer: {name}, {tokenizer.vocabulary_size} tokens, from {format_count(report.bytes_used)}B of text"
+    )
     for note in report.notes:
         say(f"    {note}")
     tokenizer.save(kept)

@@ -84,7 +84,9 @@ class LanguageModelling:
             model=model,
             loader=loader,
             objective=next_token,
-            evaluate=quick_evaluation(shards.held_out, settings.model.context, plan.tokens, here=request.here),
+            evaluate=quick_evaluation(
+                shards.held_out, settings.model.context, plan.tokens, here=request.here
+            ),
             save_model=partial(save_run, checkpoint),
             steps=settings.steps,
             micro_batch=settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context),
@@ -112,15 +114,23 @@ class LanguageModelling:
         if source is None:
             return open_tokenizer(corpus, settings)
         if source.tokenizer is None:
-            raise ConfigError(f"--from {settings.from_checkpoint}: has no tokenizer.json, so text cannot be read with it")
+            raise ConfigError(
+                f"--from {settings.from_checkpoint}: has no tokenizer.json, so text cannot be read with it"
+            )
         return source.tokenizer
 
-    def _fit_context(self, settings: TrainSettings, shards: Shards, source: Checkpoint | None) -> TrainSettings:
-        context = budget.choose_context(settings, bytes_per_token=shards.bytes_per_token, seconds=settings.budget)
+    def _fit_context(
+        self, settings: TrainSettings, shards: Shards, source: Checkpoint | None
+    ) -> TrainSettings:
+        context = budget.choose_context(
+            settings, bytes_per_token=shards.bytes_per_token, seconds=settings.budget
+        )
         if source is not None:
             limit = source.model.config.output_stack.max_positions  # type: ignore[union-attr]
             if settings.model.context > limit:
-                raise ConfigError(f"--model.context {settings.model.context}: the checkpoint looks back over {limit} tokens")
+                raise ConfigError(
+                    f"--model.context {settings.model.context}: the checkpoint looks back over {limit} tokens"
+                )
             context = min(context, limit)
         longest = len(shards.train.tokens) - 1
         if not settings.model.context and 1 <= longest < context:
@@ -141,7 +151,9 @@ class LanguageModelling:
 def share(rows: int, here: World) -> int:
     """Return this process's rows of a batch of `rows`."""
     if rows % here.size:
-        raise ConfigError(f"--batch {rows} does not divide over {here.size} processes; use a multiple of {here.size}")
+        raise ConfigError(
+            f"--batch {rows} does not divide over {here.size} processes; use a multiple of {here.size}"
+        )
     return rows // here.size
 
 
@@ -267,9 +279,13 @@ def compiles(settings: TrainSettings, device: torch.device, plan: Plan) -> bool:
     """Whether this run uses torch.compile: it takes long to compile, and gains a share of each step."""
     if settings.compile != "auto":
         if settings.compile == "yes" and not can_compile(device):
-            raise ConfigError("--compile yes: torch.compile needs a C++ compiler (g++) on a CPU and Triton on a GPU")
+            raise ConfigError(
+                "--compile yes: torch.compile needs a C++ compiler (g++) on a CPU and Triton on a GPU"
+            )
         return settings.compile == "yes"
-    expected = plan.expected_seconds or plan.tokens * plan.flops_per_token / (plan.peak_flops * budget.EFFICIENCY)
+    expected = plan.expected_seconds or plan.tokens * plan.flops_per_token / (
+        plan.peak_flops * budget.EFFICIENCY
+    )
     return can_compile(device) and expected * COMPILE_GAIN > COMPILE_SECONDS
 
 

@@ -76,7 +76,9 @@ def best_shape(flops: float, *, vocabulary: int, corpus_tokens: int, context: in
         blocks = block_weights(layers, width)
         if blocks > MOST_WEIGHTS_PER_TOKEN * corpus_tokens and best != SHAPES[0]:
             break
-        tokens = flops / flops_per_token(blocks + vocabulary * width, layers=layers, width=width, context=context)
+        tokens = flops / flops_per_token(
+            blocks + vocabulary * width, layers=layers, width=width, context=context
+        )
         if abs(math.log(tokens / blocks / TOKENS_PER_WEIGHT)) < miss:
             best, miss = (layers, width), abs(math.log(tokens / blocks / TOKENS_PER_WEIGHT))
     return best

@@ -60,7 +60,9 @@ def stop_signals() -> Iterator[list[str]]:
 class Trainer:
     """A run's moving parts: what a saved state holds, and a step."""
 
-    def __init__(self, job: Job, settings: TrainSettings, *, folder: Path, here: World, deadline: float) -> None:
+    def __init__(
+        self, job: Job, settings: TrainSettings, *, folder: Path, here: World, deadline: float
+    ) -> None:
         self.job, self.settings, self.folder, self.here = job, settings, folder, here
         self.model = job.model
         self.device = next(self.model.parameters()).device
@@ -92,7 +94,9 @@ class Trainer:
     def save(self) -> None:
         """Write the state, then the checkpoint; every process calls, the main one writes."""
         if self.here.is_main:
-            extra = {} if self.average is None else {f"ema.{n}": p for n, p in self.average.named_parameters()}
+            extra = (
+                {} if self.average is None else {f"ema.{n}": p for n, p in self.average.named_parameters()}
+            )
             extra |= {f"best.{name}": p for name, p in (self.best_weights or {}).items()}
             loader = self.job.loader.state
             facts = {
@@ -199,7 +203,11 @@ class Trainer:
     def eager(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which a compiled model runs as written: other shapes would compile it anew."""
         # Asked only of a compiled model: the first call imports the compiler, which takes seconds.
-        return contextlib.nullcontext() if self.job.compile_stack is None else torch.compiler.set_stance("force_eager")
+        return (
+            contextlib.nullcontext()
+            if self.job.compile_stack is None
+            else torch.compiler.set_stance("force_eager")
+        )
 
     def judge(self, tracker: Tracker) -> bool:
         """Measure, remember the best; return whether early stopping says to end."""
@@ -258,7 +266,9 @@ def train(
         metrics = {} if stopped else trainer.measure(tracker)
         tracker.close()
     why = caught[0] if caught else ("another process" if stopped else "")
-    return Outcome(trainer.step, trainer.tokens, trainer.seconds, metrics, why, trainer.skipped, trainer.rollbacks)
+    return Outcome(
+        trainer.step, trainer.tokens, trainer.seconds, metrics, why, trainer.skipped, trainer.rollbacks
+    )
 
 
 def _due(step: int, every: int, last: float, seconds: float) -> bool:

@@ -88,7 +88,10 @@ class Muon(torch.optim.Optimizer):
             # A matrix and its transpose are orthogonalised in one batch.
             same[(min(p.shape), max(p.shape), p.device, p.dtype)].append(index)
         for indices in same.values():
-            flat = [gradients[i] if parameters[i].shape[0] <= parameters[i].shape[1] else gradients[i].mT for i in indices]
+            flat = [
+                gradients[i] if parameters[i].shape[0] <= parameters[i].shape[1] else gradients[i].mT
+                for i in indices
+            ]
             stacked = torch.stack(flat)
             stacked = stacked.bfloat16() if stacked.is_cuda else stacked
             for i, update in zip(indices, orthogonalise(stacked, group["steps"])):
@@ -132,8 +135,14 @@ def is_matrix(name: str, parameter: Tensor, model: nn.Module) -> bool:
 
 
 def make_optimizer(
-    model: nn.Module, *, kind: str, learning_rate: float, matrix_learning_rate: float, weight_decay: float,
-    betas: tuple[float, float], momentum: float,
+    model: nn.Module,
+    *,
+    kind: str,
+    learning_rate: float,
+    matrix_learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    momentum: float,
 ) -> Muon:
     """Return an optimiser over the trainable weights of `model`.
 

@@ -48,7 +48,9 @@ class Progress:
         now = time.time()
         if self._last is not None:
             took = now - self._last
-            self._pace_seconds = took if self._pace_seconds is None else 0.95 * self._pace_seconds + 0.05 * took
+            self._pace_seconds = (
+                took if self._pace_seconds is None else 0.95 * self._pace_seconds + 0.05 * took
+            )
         self._last = now
         left = self.deadline - now
         pace = self._pace_seconds or max(left, 0.0) / max(1, self.steps - step)

@@ -91,13 +91,17 @@ def load_newest_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | N
 
 
 @torch.no_grad()
-def unpack(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def unpack(
+    tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
     """Put a state's tensors back; return those of neither the model, the optimiser nor the generators."""
     named = dict(model.named_parameters())
     missing = [name for name in named if f"model.{name}" not in tensors]
     wrong = [name for name, p in named.items() if not missing and tensors[f"model.{name}"].shape != p.shape]
     if missing or wrong:
-        raise CheckpointError(f"the saved state is of another model: no value for {missing}, other shapes for {wrong}")
+        raise CheckpointError(
+            f"the saved state is of another model: no value for {missing}, other shapes for {wrong}"
+        )
     rest: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         kind, _, inner = name.partition(".")
@@ -112,5 +116,7 @@ def unpack(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.
     torch.set_rng_state(tensors["random.torch"])
     if torch.cuda.is_available() and "random.cuda.0" in tensors:
         count = torch.cuda.device_count()
-        torch.cuda.set_rng_state_all([tensors[f"random.cuda.{i}"] for i in range(count) if f"random.cuda.{i}" in tensors])
+        torch.cuda.set_rng_state_all(
+            [tensors[f"random.cuda.{i}"] for i in range(count) if f"random.cuda.{i}" in tensors]
+        )
     return rest

@@ -43,7 +43,9 @@ def cut_metrics(path: Path, last_step: int) -> None:
 class Tracker:
     """Takes figures from the loop; the main process writes and shows them."""
 
-    def __init__(self, job: Job, settings: TrainSettings, *, folder: Path, here: World, first_step: int) -> None:
+    def __init__(
+        self, job: Job, settings: TrainSettings, *, folder: Path, here: World, first_step: int
+    ) -> None:
         self.job, self.settings, self.folder, self.active = job, settings, folder, here.is_main
         self.first_step, self.smooth, self.last_line = first_step, math.nan, 0.0
         self.window: tuple[float, int] | None = None
@@ -111,10 +113,14 @@ class Tracker:
             return
         self.window = None
         self.write("held_out", step, metrics)
-        say(f"held-out at step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        say(
+            f"held-out at step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        )
         if sample:
             say("    " + sample.replace("\n", "\n    "))
-            self.file.write(json.dumps({"kind": "sample", "step": step, "text": sample}, ensure_ascii=False) + "\n")
+            self.file.write(
+                json.dumps({"kind": "sample", "step": step, "text": sample}, ensure_ascii=False) + "\n"
+            )
             self.file.flush()
 
     def close(self) -> None:
@@ -147,7 +153,9 @@ def draw_curve(folder: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=120)
     axes = figure.add_subplot()
     axes.plot(*zip(*train), color="#b8cbe0", linewidth=0.8, label="training, each step")
-    axes.plot([step for step, _ in train], means, color="#2b5c8f", linewidth=1.6, label="training, running mean")
+    axes.plot(
+        [step for step, _ in train], means, color="#2b5c8f", linewidth=1.6, label="training, running mean"
+    )
     if held_out:
         axes.plot(*zip(*held_out), "o-", color="#c8553d", linewidth=1.6, markersize=4, label="held out")
     axes.set_xlabel("step")

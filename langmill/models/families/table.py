@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from langmill.core.errors import CheckpointError
 from langmill.models.config import TransformerConfig
 
-
 Shape = tuple[int, ...]
 
 
