@@ -104,7 +104,7 @@ def build_shards(
     key: what the result depends on, saved in the manifest for `open_shards` to compare.
     """
     dtype = np.dtype("<u2" if tokenizer.vocabulary_size <= 1 << 16 else "<u4")
-    separator = tokenizer.eos_id
+    separator = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     begin = time.perf_counter()
     with atomic_folder(folder) as aside:
         writers = {name: _Writer(aside, name, dtype) for name in PARTS}

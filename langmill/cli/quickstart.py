@@ -37,7 +37,7 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
     from langmill.api import load, run_training
     from langmill.core.errors import DataError
     from langmill.core.log import say
-    from langmill.evaluation.language import held_out_report
+    from langmill.evaluation.report import held_out_report
 
     folder = Path(output)
     if files:

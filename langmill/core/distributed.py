@@ -6,8 +6,9 @@ environment that `join` reads.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,26 @@ class World:
         count = torch.tensor(float(flag), device="cuda" if torch.cuda.is_available() else "cpu")
         self.sum(count)
         return bool(count > 0)
+
+    def agree(self, value: float) -> float:
+        """Return the main process's `value` in every process: clocks and measurements differ."""
+        if self.size == 1:
+            return value
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        shared = torch.tensor(value if self.is_main else 0.0, dtype=torch.float64, device=device)
+        self.sum(shared)
+        return float(shared)
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process through the block alone, then all others at once: it fills the cache."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
 
     def barrier(self) -> None:
         """Wait until every process is here."""

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def writing_to(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise LangmillError(f"{path}: a file or folder of another kind is in the way") from error
-        raise
+        raise LangmillError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -133,13 +134,26 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def remove_partial(folder: Path) -> None:
-    """Delete what a killed process left half-written in `folder`."""
+def remove_partial(folder: Path, *, idle_seconds: float = 0.0) -> None:
+    """Delete what a killed process left half-written in `folder`.
+
+    idle_seconds: spare what was written to more recently, where another process may be at work.
+    """
     for path in folder.glob(PARTIAL + "*"):
+        if idle_seconds and time.time() - _last_change(path) < idle_seconds:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _last_change(path: Path) -> float:
+    """Return when `path`, or anything in it, was last written to; now if it vanishes meanwhile."""
+    try:
+        return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    except OSError:
+        return time.time()
 
 
 def digest(*parts: str | bytes) -> str:

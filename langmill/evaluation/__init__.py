@@ -1,0 +1,1 @@
+"""Scores of models on text beside references, and what must hold of a checkpoint. [evaluation]"""

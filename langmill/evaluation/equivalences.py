@@ -134,17 +134,18 @@ def cached_is_uncached(model: Any) -> Check:
 def _cached_difference(model: Any, ids: Tensor, *, pad: int) -> float:
     """Feed half of the tokens, a quarter, then one by one; row i is padded by i · pad slots at the left."""
     rows, tokens = ids.shape
+    empty = [min(row * pad, tokens - 1) for row in range(rows)]
     valid = torch.ones_like(ids, dtype=torch.bool)
-    for row in range(rows):
-        valid[row, : min(row * pad, tokens - 1)] = False
-    whole = model.score(model.decode(ids, valid=valid if pad else None))
+    for row, slots in enumerate(empty):
+        valid[row, :slots] = False
     cache = model.new_cache(rows, tokens)
     cuts = sorted({0, tokens // 2, 3 * tokens // 4, *range(max(tokens - STEPS, 3 * tokens // 4), tokens + 1)})
     parts = [
         model.score(model.decode(ids[:, begin:end], valid=valid[:, begin:end] if pad else None, cache=cache))
         for begin, end in itertools.pairwise(cuts)
     ]
-    return largest_difference(torch.cat(parts, 1)[valid], whole[valid])
+    whole = [model.score(model.decode(ids[row : row + 1, slots:]))[0] for row, slots in enumerate(empty)]
+    return largest_difference(torch.cat(parts, 1)[valid], torch.cat(whole))
 
 
 @torch.no_grad()

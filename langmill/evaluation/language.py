@@ -160,7 +160,7 @@ def compare(
         ours, theirs = ([each.nats for each in score.per_document] for score in (a, b))
         unit = "document"
     else:
-        block_bytes = max(1, round(BLOCK_TOKENS * a.bytes / a.tokens))
+        block_bytes = max(1, round(BLOCK_TOKENS * a.bytes / max(a.tokens, b.tokens)))
         cuts = [_cuts(length, block_bytes) for length in lengths]
         if sum(len(each) - 1 for each in cuts) < MINIMUM_UNITS:
             return None

@@ -114,11 +114,8 @@ def add_references(evaluation: Evaluation, texts: Texts, training: TrainingData)
     say(f"references: xz -9{', and an n-gram model of the training text' if training.paths else ''} …")
     found = [xz_each(texts.texts), xz_together(texts.texts)]
     ngram = ngram_reference(training.texts(), texts.texts)
-    notes = (
-        ()
-        if ngram
-        else (f"no n-gram reference: the training text is not known ({training.why_not or 'it is empty'})",)
-    )
+    why = training.why_not and f"the training text is not known: {training.why_not}"
+    notes = () if ngram else (f"no n-gram reference: {why or 'the training text is empty'}",)
     return replace(evaluation, references=(*found, *ngram), notes=(*evaluation.notes, *notes))
 
 

@@ -119,16 +119,14 @@ def run_data(folder: str | Path) -> TrainingData:
     if not run_file.is_file():
         return TrainingData(why_not=f"{folder} has no {RUN_FILE}")
     tree = read_yaml(run_file)
-    paths = tree.get("data")
+    paths = tree.get("files")
     if not isinstance(paths, list) or not paths:
-        return TrainingData(why_not=f"{run_file} names no data")
-    held_out = tuple(tree.get("held_out_data") or ())
+        return TrainingData(why_not=f"{run_file} names no files")
+    held_out = tuple(tree.get("held_out_files") or ())
     try:
         expand([*paths, *held_out])
     except DataError as error:
-        return TrainingData(why_not=f"{run_file} names data that is not here ({error})")
-    first = tree.get("started_settings") or {}
-    settings = resolve(DataSettings, first.get("data") or {}, source=str(run_file))
-    seed = int(first.get("seed") or 0)
-    corpus = Corpus(tuple(paths), held_out, settings, seed=seed)
-    return TrainingData(tuple(paths), corpus, why_not="")
+        return TrainingData(why_not=f"{run_file} names text that is not here ({error})")
+    settings = resolve(DataSettings, tree.get("data") or {}, source=str(run_file))
+    corpus = Corpus(tuple(paths), held_out, settings, seed=int(tree.get("seed") or 0))
+    return TrainingData(tuple(paths), corpus)

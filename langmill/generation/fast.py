@@ -98,19 +98,93 @@ class FastDecoder:
         self.pool = ThreadPoolExecutor(self.lanes - 1, "langmill-decode") if self.lanes > 1 else None
         config = model.config.output_stack
         self.eps = np.float32(config.norm_eps)
+        self.plan = np.concatenate([np.zeros(self.kernels.EMBED, np.int64), np.array(entries(model), np.int64)])
+        self._set(
+            LAYERS=config.layers,
+            WIDTH=config.width,
+            HEADS=config.heads,
+            KV_HEADS=config.kv_heads,
+            HEAD_WIDTH=config.head_width,
+            HIDDEN=config.hidden,
+            VOCABULARY=model.config.vocabulary,
+            RMS=config.norm == "rms",
+            NORM_FIRST=config.norm_first,
+            QK_NORM=config.qk_norm,
+            ACTIVATION=list(ACTIVATIONS).index(config.activation),
+            ROTARY=config.positions == "rotary",
+            LANES=self.lanes,
+        )
+        self.buffers: dict[str, Tensor] = {}
+        self._allocate(rows)
+
+    def _set(self, **numbers: int) -> None:
+        for name, number in numbers.items():
+            self.plan[getattr(self.kernels, name)] = number
+
+    def _hold(self, **tensors: Tensor) -> None:
+        """Keep buffers, and write their addresses into the plan."""
+        self.buffers |= tensors
+        self._set(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
+
+    def _allocate(self, rows: int) -> None:
+        config, k = self.model.config.output_stack, self.kernels
         inner, kv_inner = config.heads * config.head_width, config.kv_heads * config.head_width
-        pieces = -(-model.config.vocabulary // self.kernels.SCORE_ROWS)
-        self.logits = torch.empty(rows, model.config.vocabulary)
-        self.tops, self.sums = torch.empty(rows, pieces, dtype=torch.int64), torch.empty(rows, pieces)
-        self.ids, self.first = (torch.empty(rows, dtype=torch.int64) for _ in range(2))
-        widths = (config.width, inner + 2 * kv_inner, inner, config.hidden, config.hidden if config.gated else 0)
-        self.buffers = [torch.empty(rows, width) for width in widths]
-        phases = 2 + config.layers * self.kernels.PHASES_PER_LAYER
-        self.counters = torch.zeros(2 * phases + 1, self.kernels.LINE_BYTES, dtype=torch.uint8)
-        self.scratch = torch.empty(0)
-        self.plan = np.zeros(self.kernels.EMBED, np.int64)
-        self._set("LAYERS WIDTH HEADS KV_HEADS HEAD_WIDTH HIDDEN", config)
-        ...
+        pieces = -(-self.model.config.vocabulary // int(k.SCORE_ROWS))
+        stack = self.model.decoder
+        assert stack is not None
+        self._hold(
+            IDS=torch.empty(rows, dtype=torch.int64),
+            FIRST=torch.empty(rows, dtype=torch.int64),
+            STATES=torch.empty(rows, config.width),
+            PROJECTED=torch.empty(rows, inner + 2 * kv_inner),
+            MIXED=torch.empty(rows, inner),
+            INNER=torch.empty(rows, config.hidden),
+            GATES=torch.empty(rows, config.hidden if config.gated else 0),
+            LOGITS=torch.empty(rows, self.model.config.vocabulary),
+            TOPS=torch.empty(rows, pieces, dtype=torch.int64),
+            SUMS=torch.empty(rows, pieces),
+            RATES=stack.rates if config.positions == "rotary" else torch.empty(0),
+        )
+        phases = 2 + config.layers * int(k.PHASES_PER_LAYER)
+        self.counters = np.zeros((2 * phases + 1) * k.LINE_BYTES, np.uint8)
+        # An atomic counter must not straddle cache lines.
+        self._set(COUNTERS=-(-self.counters.ctypes.data // int(k.LINE_BYTES)) * int(k.LINE_BYTES))
+
+    def _attach(self, cache: Cache) -> None:
+        """Point the plan at a cache; what a thread has for itself holds a row of scores or a batch of states."""
+        rows, width = len(cache.valid), self.model.config.output_stack.width
+        bytes_each = 64 * -(-4 * max(cache.slots, rows * width) // 64)
+        if self.buffers.get("SCRATCH", torch.empty(0)).numel() < self.lanes * bytes_each:
+            self._hold(SCRATCH=torch.empty(self.lanes * bytes_each, dtype=torch.uint8))
+        self._hold(KEYS=cache.keys, VALUES=cache.values)
+        self._set(SCRATCH_BYTES=bytes_each, ROWS=rows, SLOT=cache.length - 1, SLOTS=cache.slots)
+
+    def step(self, ids: Sequence[int], cache: Cache) -> Scores:
+        """Append ids (B,) to the cache and score what follows them; the logits are overwritten by the next step."""
+        rows = len(ids)
+        cache.advance(None, 1)
+        self._attach(cache)
+        self.buffers["IDS"].numpy()[:rows] = ids
+        self.buffers["FIRST"].numpy()[:rows] = cache.valid.numpy().argmax(1)
+        self.counters.fill(0)
+        plan = self.plan.ctypes.data
+        lanes = range(1, self.lanes)
+        helpers = [self.pool.submit(self.kernel, plan, self.eps, lane) for lane in lanes] if self.pool else []
+        self.kernel(plan, self.eps, 0)
+        for helper in helpers:
+            if not helper.cancel():  # one that has not begun is not needed any more
+                helper.result()
+        return self._scores(rows)
+
+    def _scores(self, rows: int) -> Scores:
+        """Join what `kernels.summarise` left of every piece of the vocabulary; small, so plain NumPy."""
+        logits, tops, sums = (self.buffers[name].numpy()[:rows] for name in ("LOGITS", "TOPS", "SUMS"))
+        values = np.take_along_axis(logits, tops, 1)
+        top = values.argmax(1)
+        largest = values[np.arange(rows), top]
+        log_total = largest + np.log((sums * np.exp(values - largest[:, None])).sum(1))
+        best = tops[np.arange(rows), top]
+        return Scores(torch.from_numpy(logits), torch.from_numpy(best), torch.from_numpy(log_total))
 
     def close(self) -> None:
         """Let the threads go."""

@@ -38,33 +38,34 @@ native = functools.partial(
 a division by zero gives an infinity (a check for it would keep loops from vectorising)."""
 intrinsic: Any = extending.intrinsic
 
+# Numbers that functions are called with are NumPy's: of plain ones numba makes a constant, and compiles the
+# function again for each.
+ZERO, ONE, THREE = np.int64(0), np.int64(1), np.int64(3)
 # Entries of the plan: sizes …
-LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = range(8)
-RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES = range(8, 16)
+LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = np.arange(8)
+RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES = np.arange(8, 16)
 # … addresses of buffers: token ids (B,) and each row's first slot (B,), both int64; rotary radians a
 # position (C / 2,); what a thread has for itself (LANES, SCRATCH_BYTES); states (B, D); queries, keys and
 # values (B, (H + 2K) C); mixed values (B, H C); hidden and gates (B, F); the cache, keys and values
 # (L, B, K, S, C); logits (B, V); and of every piece of a row of logits the index of the largest (int64)
 # and the sum of exponentials (B, pieces) …
-IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = range(16, 26)
-KEYS, VALUES, LOGITS, TOPS, SUMS, COUNTERS = range(26, 32)
+IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(16, 26)
+KEYS, VALUES, LOGITS, TOPS, SUMS, COUNTERS = np.arange(26, 32)
 # … and from here on of each matrix or norm: address, address of its bias (0 where there is none), rows.
-EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = range(32, 47, 3)
+EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(32, 47, 3)
 # The same, counted from a layer's first entry.
-ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = range(
-    0, 36, 3
-)
-RELU, GELU, GELU_TANH, SILU = range(4)
-STORE, ADD, EXPAND, SCORE = range(4)
+ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = np.arange(0, 36, 3)
+RELU, GELU, GELU_TANH, SILU = np.arange(4)
+STORE, ADD, EXPAND, SCORE = np.arange(4)
 """What a phase of multiplication does with its products."""
 
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = np.int64(64 * 1024)
 """How much weight a thread claims at a time: long enough to stream, short enough to share evenly."""
-SCORE_ROWS = 64
+SCORE_ROWS = np.int64(64)
 """Rows of the output layer in a piece, each with its own maximum and sum."""
-LINE_BYTES = 64
+LINE_BYTES = np.int64(64)
 """Counters stand a cache line apart, so that they do not slow each other."""
-PHASES_PER_LAYER = 7
+PHASES_PER_LAYER = np.int64(7)
 
 FLOAT, INTEGER = types.CPointer(types.float32), types.CPointer(types.int64)
 _give_way = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
@@ -100,20 +101,20 @@ def fetch_add(typing, address, amount):
 @native()
 def claim(plan, phase):
     """Return the number of the next piece of `phase` that nobody has taken."""
-    return fetch_add(plan[COUNTERS] + 2 * phase * LINE_BYTES, 1)
+    return fetch_add(plan[COUNTERS] + 2 * phase * LINE_BYTES, ONE)
 
 
 @native()
 def finish(plan, phase):
     """Note that one piece of `phase` is done."""
-    fetch_add(plan[COUNTERS] + (2 * phase + 1) * LINE_BYTES, 1)
+    fetch_add(plan[COUNTERS] + (2 * phase + 1) * LINE_BYTES, ONE)
 
 
 @native()
 def wait(plan, phase, pieces):
     """Return once all `pieces` of `phase` are done; the core is lent to others after a short spin."""
     spins = 0
-    while fetch_add(plan[COUNTERS] + (2 * phase + 1) * LINE_BYTES, 0) < pieces:
+    while fetch_add(plan[COUNTERS] + (2 * phase + 1) * LINE_BYTES, ZERO) < pieces:
         spins += 1
         if spins > 100:
             _give_way()
@@ -148,8 +149,9 @@ def dot(w, x, columns):
 
 
 @native()
-def put(out, index, value, add):
-    out[index] = value + (out[index] if add else np.float32(0))
+def put(address, value, add):
+    place = floats(address)
+    place[0] = value + (place[0] if add else np.float32(0))
 
 
 @native()
@@ -164,10 +166,10 @@ def multiply_4x1(weight, x, columns, out, add):
         b += w1[j] * t
         c += w2[j] * t
         d += w3[j] * t
-    put(out, 0, a, add)
-    put(out, 1, b, add)
-    put(out, 2, c, add)
-    put(out, 3, d, add)
+    put(out, a, add)
+    put(out + 4, b, add)
+    put(out + 8, c, add)
+    put(out + 12, d, add)
 
 
 @native()
@@ -187,14 +189,14 @@ def multiply_2x4(weight, x, columns, out, stride, add):
         b1 += t * q
         b2 += t * u
         b3 += t * v
-    put(out, 0, a0, add)
-    put(out, 1, b0, add)
-    put(out, stride, a1, add)
-    put(out, stride + 1, b1, add)
-    put(out, 2 * stride, a2, add)
-    put(out, 2 * stride + 1, b2, add)
-    put(out, 3 * stride, a3, add)
-    put(out, 3 * stride + 1, b3, add)
+    put(out, a0, add)
+    put(out + 4, b0, add)
+    put(out + 4 * stride, a1, add)
+    put(out + 4 * stride + 4, b1, add)
+    put(out + 8 * stride, a2, add)
+    put(out + 8 * stride + 4, b2, add)
+    put(out + 12 * stride, a3, add)
+    put(out + 12 * stride + 4, b3, add)
 
 
 @native()
@@ -209,15 +211,15 @@ def multiply(weight, bias, x, columns, batch, out, stride, begin, end, add):
         here = weight + 4 * row * columns
         for half in range(0, 4, 2):
             for b in range(0, fours, 4):
-                spot = floats(out + 4 * (b * stride + row + half))
+                spot = out + 4 * (b * stride + row + half)
                 multiply_2x4(here + 4 * half * columns, x + 4 * b * columns, columns, spot, stride, add)
         for b in range(fours, batch):
-            multiply_4x1(here, floats(x + 4 * b * columns), columns, floats(out + 4 * (b * stride + row)), add)
+            multiply_4x1(here, floats(x + 4 * b * columns), columns, out + 4 * (b * stride + row), add)
         row += 4
     for r in range(row, end):
         for b in range(batch):
             product = dot(floats(weight + 4 * r * columns), floats(x + 4 * b * columns), columns)
-            put(floats(out), b * stride + r, product, add)
+            put(out + 4 * (b * stride + r), product, add)
     if bias:
         z = floats(bias)
         for b in range(batch):
@@ -373,7 +375,8 @@ def summarise(logits, begin, end, tops, sums, piece):
 @native()
 def piece_rows(rows, columns, lanes):
     """Return how many rows of a matrix make a piece, a multiple of 4."""
-    return max(4, min(rows // (4 * lanes), PIECE_BYTES // (4 * columns)) // 4 * 4)
+    size = min(rows // (4 * lanes), PIECE_BYTES // (4 * columns)) // 4 * 4
+    return size if size > 4 else 4
 
 
 @native()
@@ -401,11 +404,11 @@ def multiply_phase(plan, action, entry, matrices, x, columns, out, stride, phase
     action: STORE the products; ADD them to out; EXPAND: activate them, or multiply them by the activated
     products of the gate, the next matrix, if there is one; SCORE: store and `summarise`.
     """
-    total = 0
+    total = ZERO
     for m in range(matrices):
         total += plan[entry + 3 * m + 2]
     size = SCORE_ROWS if action == SCORE else piece_rows(total, columns, plan[LANES])
-    pieces = 0
+    pieces = ZERO
     for m in range(matrices):
         pieces += (plan[entry + 3 * m + 2] + size - 1) // size
     piece = claim(plan, phase)
@@ -466,15 +469,15 @@ def layer_phases(plan, layer, eps, lane, phase):
     if before:
         source = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
         normalise_rows(plan, entry + ATTENTION_NORM, eps, states, source)
-    multiply_phase(plan, STORE, entry + QUERY, 3, source, width, plan[PROJECTED], projected, phase)
+    multiply_phase(plan, STORE, entry + QUERY, THREE, source, width, plan[PROJECTED], projected, phase)
     attend_phase(plan, layer, entry, eps, lane, phase + 1)
-    multiply_phase(plan, ADD, entry + OUTPUT, 1, plan[MIXED], inner, states, width, phase + 2)
+    multiply_phase(plan, ADD, entry + OUTPUT, ONE, plan[MIXED], inner, states, width, phase + 2)
     if before:
         normalise_rows(plan, entry + FEED_NORM, eps, states, source)
     else:
         normalise_phase(plan, entry + ATTENTION_NORM, eps, phase + 3)
-    multiply_phase(plan, EXPAND, entry + UP, 1, source, width, plan[INNER], plan[HIDDEN], phase + 4)
-    multiply_phase(plan, ADD, entry + DOWN, 1, plan[INNER], plan[HIDDEN], states, width, phase + 5)
+    multiply_phase(plan, EXPAND, entry + UP, ONE, source, width, plan[INNER], plan[HIDDEN], phase + 4)
+    multiply_phase(plan, ADD, entry + DOWN, ONE, plan[INNER], plan[HIDDEN], states, width, phase + 5)
     if not before:
         normalise_phase(plan, entry + FEED_NORM, eps, phase + 6)
 
@@ -485,7 +488,7 @@ def decode_step(address, eps, lane):
     address: of the plan. eps: the norms' epsilon. The counters, two a phase, must be zero.
     """
     plan = integers(address)
-    embed_phase(plan, 0)
+    embed_phase(plan, ZERO)
     for layer in range(plan[LAYERS]):
         layer_phases(plan, layer, eps, lane, 1 + layer * PHASES_PER_LAYER)
     states = plan[STATES]
@@ -493,7 +496,7 @@ def decode_step(address, eps, lane):
         states = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
         normalise_rows(plan, FINAL_NORM, eps, plan[STATES], states)
     phase = 1 + plan[LAYERS] * PHASES_PER_LAYER
-    multiply_phase(plan, SCORE, SCORES, 1, states, plan[WIDTH], plan[LOGITS], plan[VOCABULARY], phase)
+    multiply_phase(plan, SCORE, SCORES, ONE, states, plan[WIDTH], plan[LOGITS], plan[VOCABULARY], phase)
 
 
 def compile_step() -> Any:

@@ -1,0 +1,1 @@
+"""Networks as configurations: the Transformer, its families, word statistics. [models]"""

@@ -28,19 +28,8 @@ def rotary_rates(config: StackConfig) -> Tensor:
     return keep * rates + (1 - keep) * rates / scaling.factor
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (channel c, channel c + C/2) of x (..., T, C) by its position's angle.
-
-    cos: (..., T, C), the cosine of each channel's angle. sin: (..., T, C), the sine, negated in the
-    first half; so that the pair's two products are one multiplication with the halves swapped.
-    """
-    half = x.shape[-1] // 2
-    swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
-    return x * cos + swapped * sin
-
-
 def rotary_table(positions: Tensor, rates: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return cos and signed sin, each (*positions.shape, C), as `rotate` wants them."""
+    """Return cos and signed sin, each (*positions.shape, C), as `fused.rotate_heads` wants them."""
     angles = positions[..., None].float() * rates  # (..., C / 2)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([cos, cos], dim=-1).to(dtype), torch.cat([-sin, sin], dim=-1).to(dtype)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from langmill.models.cache import Cache
 from langmill.models.config import StackConfig, TransformerConfig
-from langmill.models.positions import rotary_rates, rotary_table, rotate
+from langmill.models.fused import add_norm, gate, rotate_heads
+from langmill.models.positions import rotary_rates, rotary_table
 
 ACTIVATIONS = {
     "relu": F.relu,
@@ -48,8 +49,8 @@ class Attention(nn.Module):
         self.key_norm = make_norm(config, config.head_width) if config.qk_norm else nn.Identity()
 
     def heads(self, x: Tensor) -> Tensor:
-        """Split (B, T, heads * C) into (B, heads, T, C)."""
-        return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+        """Split (B, T, heads * C) into (B, T, heads, C)."""
+        return x.unflatten(-1, (-1, self.head_width))
 
     def forward(
         self,
@@ -60,11 +61,9 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         cache: Cache | None,
     ) -> Tensor:
-        query = self.query_norm(self.heads(self.query(x)))  # (B, H, T, C)
-        key = self.key_norm(self.heads(self.key(x)))  # (B, K, T, C)
-        value = self.heads(self.value(x))
-        if rotary is not None:
-            query, key = rotate(query, *rotary), rotate(key, *rotary)
+        query = rotate_heads(self.heads(self.query(x)), self.query_norm, rotary)  # (B, H, T, C)
+        key = rotate_heads(self.heads(self.key(x)), self.key_norm, rotary)  # (B, K, T, C)
+        value = self.heads(self.value(x)).transpose(1, 2)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)  # (B, K, S, C)
         y = F.scaled_dot_product_attention(
@@ -92,6 +91,8 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
             return self.down(self.activation(self.up(x)))
+        if self.activation is F.silu:
+            return self.down(gate(self.gate(x), self.up(x)))
         return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
@@ -110,19 +111,25 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
+        pending: Tensor | None,
         *,
         mask: Tensor | None,
         causal: bool,
         rotary: tuple[Tensor, Tensor] | None,
         cache: Cache | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the residual stream (B, T, D), and what the next norm is still to add to it.
+
+        A layer's output is added where the sum is normalised, so that one kernel does both.
+        """
         if self.norm_first:
-            y = self.attention(self.attention_norm(x), mask=mask, causal=causal, rotary=rotary, cache=cache)
-            x = x + self.dropout(y)
-            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            x, y = add_norm(self.attention_norm, x, pending)
+            y = self.dropout(self.attention(y, mask=mask, causal=causal, rotary=rotary, cache=cache))
+            x, y = add_norm(self.feed_forward_norm, x, y)
+            return x, self.dropout(self.feed_forward(y))
         y = self.attention(x, mask=mask, causal=causal, rotary=rotary, cache=cache)
         x = self.attention_norm(x + self.dropout(y))
-        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x))), None
 
 
 class Stack(nn.Module):
@@ -175,13 +182,13 @@ class Stack(nn.Module):
         if self.config.positions == "learned":
             x = x + self.positions(positions)
         else:
-            cos, sin = rotary_table(positions, self.rates, x.dtype)  # (1 or B, T, C)
-            rotary = cos[:, None], sin[:, None]
+            rotary = rotary_table(positions, self.rates, x.dtype)  # each (1 or B, T, C)
         x = self.dropout(x)
         mask, causal = self.mask(ids, valid=valid, starts=starts, past=past)
+        pending = None
         for block in self.blocks:
-            x = block(x, mask=mask, causal=causal, rotary=rotary, cache=cache)
-        return self.final_norm(x)
+            x, pending = block(x, pending, mask=mask, causal=causal, rotary=rotary, cache=cache)
+        return add_norm(self.final_norm, x, pending)[1]
 
     def token_positions(
         self, ids: Tensor, *, valid: Tensor | None, starts: Tensor | None, past: int

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from langmill.models.fused import score_loss_
+
 IGNORED = -100
 """A target that takes no part in the loss."""
 
@@ -38,16 +40,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = chunk_rows(weight.shape[0])
         for begin in range(0, len(states), rows):
             x, y = states[begin : begin + rows], targets[begin : begin + rows]
-            counted = (y != IGNORED)[:, None]
-            y = y.clamp(min=0)[:, None]  # (n, 1)
-            logs = F.log_softmax(F.linear(x, weight, bias).float(), dim=-1)  # (n, V)
-            total -= (logs.gather(1, y) * counted).sum()
+            slope = F.linear(x, weight, bias).float()  # the scores (n, V), until their gradient takes their place
+            total += score_loss_(slope, y).sum()
             if not (wants_states or wants_weight or wants_bias):
                 continue
-            slope = logs.exp_()  # softmax minus one-hot is the gradient of the scores
-            slope.scatter_add_(1, y, slope.new_full((), -1.0).expand_as(y))
-            if not bool(counted.all()):
-                slope *= counted
             slope = slope.to(x.dtype)
             if states_grad is not None:
                 torch.mm(slope, weight.to(x.dtype), out=states_grad[begin : begin + rows])

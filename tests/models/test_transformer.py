@@ -10,7 +10,8 @@ from torch import nn
 
 from langmill.models.cache import Cache
 from langmill.models.config import RotaryScaling, StackConfig, TransformerConfig, default_decoder
-from langmill.models.positions import rotary_rates, rotary_table, rotate
+from langmill.models.fused.operations import rotate
+from langmill.models.positions import rotary_rates, rotary_table
 from langmill.models.protocol import LanguageModel, PastState
 from langmill.models.transformer import Transformer
 

@@ -1,0 +1,10 @@
+"""Fused element-wise kernels for training on a CPU, with plain PyTorch where they cannot work. [models]
+
+`kernels.c` is compiled once, in about a second, by the C compiler that torch.compile needs too, and
+kept in the cache folder. Without a compiler, on a GPU, in another precision or under torch.compile the
+same functions are ordinary PyTorch; `LANGMILL_FUSED=0` chooses that everywhere.
+"""
+
+from langmill.models.fused.operations import add_norm, gate, rotate_heads, score_loss_
+
+__all__ = ["add_norm", "gate", "rotate_heads", "score_loss_"]

@@ -1,0 +1,182 @@
+/* The element-wise parts of training a Transformer on a CPU, each in one pass over its data.
+
+   Eager PyTorch runs a normalisation, a rotation or a gate as a dozen operations that each read and
+   write everything; here each is one. All arrays are contiguous float32, a row is one token (or one
+   head of one token), and `scratch` holds one zeroed row a thread for the gradient of a weight.
+   fused/library.py compiles this with OpenMP, so that PyTorch's own threads do the work. */
+
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+
+#define PARALLEL _Pragma("omp parallel for schedule(static) if (work > 32768)")
+
+/* sum = x + y (y may be null: sum is then not written), out = sum / rms(sum) * weight. */
+void rms_norm_forward(const float *restrict x, const float *restrict y, const float *restrict weight, float *restrict sum, float *restrict out,
+                      float *restrict inverse, int64_t rows, int64_t width, float eps) {
+    int64_t work = rows * width;
+    PARALLEL
+    for (int64_t i = 0; i < rows; i++) {
+        const float *s = x + i * width;
+        float *o = out + i * width;
+        if (y) {
+            const float *a = x + i * width, *b = y + i * width;
+            float *t = sum + i * width;
+            for (int64_t j = 0; j < width; j++) t[j] = a[j] + b[j];
+            s = t;
+        }
+        float square = 0;
+        for (int64_t j = 0; j < width; j++) square += s[j] * s[j];
+        float r = 1.0f / sqrtf(square / width + eps);
+        inverse[i] = r;
+        for (int64_t j = 0; j < width; j++) o[j] = s[j] * r * weight[j];
+    }
+}
+
+/* With g = slope * weight and h = sum * inverse: the gradient of sum is
+   inverse * (g - h * mean(g * h)), to which `through` (may be null) is added. */
+void rms_norm_backward(const float *restrict slope, const float *restrict through, const float *restrict sum, const float *restrict weight,
+                       const float *restrict inverse, float *restrict out, float *restrict scratch, int64_t rows, int64_t width) {
+    int64_t work = rows * width;
+    PARALLEL
+    for (int64_t i = 0; i < rows; i++) {
+        const float *d = slope + i * width, *s = sum + i * width;
+        float *o = out + i * width, *w = scratch + omp_get_thread_num() * width;
+        float r = inverse[i], dot = 0;
+        for (int64_t j = 0; j < width; j++) dot += d[j] * weight[j] * s[j];
+        float pull = dot * r * r * r / width;
+        for (int64_t j = 0; j < width; j++) w[j] += d[j] * s[j] * r;
+        if (through) {
+            const float *t = through + i * width;
+            for (int64_t j = 0; j < width; j++) o[j] = t[j] + d[j] * weight[j] * r - s[j] * pull;
+        } else {
+            for (int64_t j = 0; j < width; j++) o[j] = d[j] * weight[j] * r - s[j] * pull;
+        }
+    }
+}
+
+/* Normalise each head's channels (weight may be null: not), then rotate channel c with c + half.
+   x, out: (rows, heads, width). cos, sin: (table rows, width), row i uses table row i % table_rows;
+   sin is negated in its first half. */
+void rotate_heads_forward(const float *restrict x, const float *restrict weight, const float *restrict cos, const float *restrict sin,
+                          float *restrict out, float *restrict inverse, int64_t rows, int64_t heads, int64_t width,
+                          int64_t table_rows, float eps) {
+    int64_t work = rows * heads * width, half = width / 2;
+    PARALLEL
+    for (int64_t i = 0; i < rows; i++) {
+        const float *c = cos + (i % table_rows) * width, *s = sin + (i % table_rows) * width;
+        for (int64_t h = 0; h < heads; h++) {
+            const float *a = x + (i * heads + h) * width;
+            float *o = out + (i * heads + h) * width;
+            if (weight) {
+                float square = 0;
+                for (int64_t j = 0; j < width; j++) square += a[j] * a[j];
+                float r = 1.0f / sqrtf(square / width + eps);
+                inverse[i * heads + h] = r;
+                for (int64_t j = 0; j < half; j++) {
+                    float first = a[j] * r * weight[j], second = a[j + half] * r * weight[j + half];
+                    o[j] = first * c[j] + second * s[j];
+                    o[j + half] = second * c[j + half] + first * s[j + half];
+                }
+            } else {
+                for (int64_t j = 0; j < half; j++) {
+                    float first = a[j], second = a[j + half];
+                    o[j] = first * c[j] + second * s[j];
+                    o[j + half] = second * c[j + half] + first * s[j + half];
+                }
+            }
+        }
+    }
+}
+
+/* The rotation backwards is the rotation by the negative angle; then as rms_norm_backward. */
+void rotate_heads_backward(const float *restrict slope, const float *restrict x, const float *restrict weight, const float *restrict cos,
+                           const float *restrict sin, const float *restrict inverse, float *restrict out, float *restrict scratch,
+                           int64_t rows, int64_t heads, int64_t width, int64_t table_rows) {
+    int64_t work = rows * heads * width, half = width / 2;
+    PARALLEL
+    for (int64_t i = 0; i < rows; i++) {
+        const float *c = cos + (i % table_rows) * width, *s = sin + (i % table_rows) * width;
+        float *w = scratch + omp_get_thread_num() * width;
+        for (int64_t h = 0; h < heads; h++) {
+            const float *d = slope + (i * heads + h) * width, *a = x + (i * heads + h) * width;
+            float *o = out + (i * heads + h) * width;
+            for (int64_t j = 0; j < half; j++) {
+                float first = d[j], second = d[j + half];
+                o[j] = first * c[j] + second * s[j + half];
+                o[j + half] = second * c[j + half] + first * s[j];
+            }
+            if (!weight) continue;
+            float r = inverse[i * heads + h], dot = 0;
+            for (int64_t j = 0; j < width; j++) dot += o[j] * weight[j] * a[j];
+            float pull = dot * r * r * r / width;
+            for (int64_t j = 0; j < width; j++) {
+                w[j] += o[j] * a[j] * r;
+                o[j] = o[j] * weight[j] * r - a[j] * pull;
+            }
+        }
+    }
+}
+
+/* Far below zero the exponential would overflow, which fast math turns into not-a-number. */
+static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(x > -80.0f ? -x : 80.0f)); }
+
+/* out = silu(gate) * up. The loops stand in functions of their own, because the compiler forgets inside
+   a parallel region that arrays do not overlap, and then does not vectorise. */
+static void gate_piece(const float *restrict gate, const float *restrict up, float *restrict out,
+                       int64_t count) {
+    for (int64_t j = 0; j < count; j++) out[j] = gate[j] * sigmoid(gate[j]) * up[j];
+}
+
+static void gate_slope_piece(const float *restrict slope, const float *restrict gate,
+                             const float *restrict up, float *restrict gate_slope,
+                             float *restrict up_slope, int64_t count) {
+    for (int64_t j = 0; j < count; j++) {
+        float s = sigmoid(gate[j]), d = slope[j];
+        up_slope[j] = d * gate[j] * s;
+        gate_slope[j] = d * up[j] * s * (1.0f + gate[j] * (1.0f - s));
+    }
+}
+
+void gate_forward(const float *gate, const float *up, float *out, int64_t count) {
+    int64_t work = count, block = 4096;
+    PARALLEL
+    for (int64_t i = 0; i < count; i += block)
+        gate_piece(gate + i, up + i, out + i, i + block < count ? block : count - i);
+}
+
+void gate_backward(const float *slope, const float *gate, const float *up, float *gate_slope,
+                   float *up_slope, int64_t count) {
+    int64_t work = count, block = 4096;
+    PARALLEL
+    for (int64_t i = 0; i < count; i += block)
+        gate_slope_piece(slope + i, gate + i, up + i, gate_slope + i, up_slope + i,
+                         i + block < count ? block : count - i);
+}
+
+/* Replace scores (rows, vocabulary) by the gradient of their cross-entropy, softmax minus one-hot, and
+   write each row's loss; a row whose target is negative counts nothing. */
+void cross_entropy(float *restrict scores, const int64_t *restrict targets, float *restrict losses, int64_t rows,
+                   int64_t vocabulary) {
+    int64_t work = rows * vocabulary;
+    PARALLEL
+    for (int64_t i = 0; i < rows; i++) {
+        float *x = scores + i * vocabulary;
+        int64_t target = targets[i];
+        if (target < 0) {
+            for (int64_t j = 0; j < vocabulary; j++) x[j] = 0;
+            losses[i] = 0;
+            continue;
+        }
+        float top = x[0], wanted = x[target], total = 0;
+        for (int64_t j = 0; j < vocabulary; j++) top = x[j] > top ? x[j] : top;
+        for (int64_t j = 0; j < vocabulary; j++) {
+            x[j] = expf(x[j] - top);
+            total += x[j];
+        }
+        float share = 1.0f / total;
+        for (int64_t j = 0; j < vocabulary; j++) x[j] *= share;
+        x[target] -= 1.0f;
+        losses[i] = logf(total) + top - wanted;
+    }
+}

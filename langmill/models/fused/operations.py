@@ -1,0 +1,174 @@
+"""The fused operations and their gradients. [models]
+
+Shape letters: B batch, T tokens, D width, H heads, C head width, F hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from langmill.models.fused.library import library
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels can take these tensors: float32 on the CPU, outside torch.compile."""
+    if torch.compiler.is_compiling() or any(t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors):
+        return False
+    return not torch.is_autocast_enabled("cpu") and library() is not None
+
+
+def call(name: str, *arguments: Tensor | int | float | None) -> None:
+    """Call a kernel: tensors by address, whole numbers as int64, others as float."""
+    converted: list[Any] = []
+    for argument in arguments:
+        if argument is None:
+            converted.append(None)
+        elif isinstance(argument, Tensor):
+            assert argument.is_contiguous()
+            converted.append(ctypes.c_void_p(argument.data_ptr()))
+        else:
+            converted.append(ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument))
+    kernels = library()
+    assert kernels is not None
+    getattr(kernels, name)(*converted)
+
+
+def scratch(weight: Tensor) -> Tensor:
+    """Return a row of zeros a thread, to gather the gradient of `weight` in."""
+    return weight.new_zeros(torch.get_num_threads(), weight.numel())
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        x = x.contiguous()
+        y = None if y is None else y.contiguous()
+        total = x if y is None else torch.empty_like(x)
+        out = torch.empty_like(x)
+        inverse = x.new_empty(x.shape[:-1])
+        call("rms_norm_forward", x, y, weight, total, out, inverse, inverse.numel(), x.shape[-1], eps)
+        ctx.save_for_backward(total, weight, inverse)
+        ctx.added = y is not None
+        ctx.set_materialize_grads(False)
+        if y is None:
+            ctx.mark_non_differentiable(inverse)
+            return x.view_as(x), out
+        return total, out
+
+    @staticmethod
+    def backward(ctx: Any, through: Tensor | None, slope: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+        total, weight, inverse = ctx.saved_tensors
+        if slope is None:
+            return through, through if ctx.added else None, None, None
+        slope = slope.contiguous()
+        through = None if through is None else through.contiguous()
+        out, rows = torch.empty_like(total), scratch(weight)
+        call(
+            "rms_norm_backward", slope, through, total, weight, inverse, out, rows, inverse.numel(), total.shape[-1]
+        )
+        return out, out if ctx.added else None, rows.sum(0), None
+
+
+def add_norm(norm: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return (x + y, norm(x + y)), the step between two layers of a pre-norm stack.
+
+    x: the residual stream (B, T, D). y: what the last layer adds to it, None for nothing.
+    """
+    if isinstance(norm, nn.RMSNorm) and usable(x) and norm.weight.dtype == torch.float32:
+        assert norm.eps is not None
+        return _AddNorm.apply(x, y, norm.weight, norm.eps)
+    x = x if y is None else x + y
+    return x, norm(x)
+
+
+class _RotateHeads(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+        # x (B, T, H, C), cos and sin (1 or B, T, C)
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        inverse = x.new_empty(x.shape[:3])
+        sizes = x.shape[0] * x.shape[1], x.shape[2], x.shape[3], cos.shape[0] * cos.shape[1]
+        call("rotate_heads_forward", x, weight, cos, sin, out, inverse, *sizes, eps)
+        ctx.save_for_backward(x, weight, cos, sin, inverse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        x, weight, cos, sin, inverse = ctx.saved_tensors
+        slope = slope.contiguous()
+        out = torch.empty_like(x)
+        rows = None if weight is None else scratch(weight)
+        sizes = x.shape[0] * x.shape[1], x.shape[2], x.shape[3], cos.shape[0] * cos.shape[1]
+        call("rotate_heads_backward", slope, x, weight, cos, sin, inverse, out, rows, *sizes)
+        return out, None if rows is None else rows.sum(0), None, None, None
+
+
+def rotate_heads(x: Tensor, norm: nn.Module, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Normalise each head's channels and rotate them by their position: (B, T, H, C) → (B, H, T, C).
+
+    norm: RMS or layer norm over C, or Identity. rotary: cos and signed sin, each (1 or B, T, C), or
+    None for positions of another kind.
+    """
+    plain = not isinstance(norm, nn.Identity | nn.RMSNorm)
+    if rotary is None or plain or not usable(x, *rotary):
+        x = norm(x).transpose(1, 2)  # (B, H, T, C)
+        return x if rotary is None else rotate(x, rotary[0][:, None], rotary[1][:, None])
+    weight, eps = (norm.weight, norm.eps) if isinstance(norm, nn.RMSNorm) else (None, 0.0)
+    return _RotateHeads.apply(x, weight, *rotary, float(eps or 0.0)).transpose(1, 2)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (channel c, channel c + C/2) of x (..., T, C) by its position's angle.
+
+    cos: (..., T, C), the cosine of each channel's angle. sin: (..., T, C), the sine, negated in the
+    first half; so that the pair's two products are one multiplication with the halves swapped.
+    """
+    half = x.shape[-1] // 2
+    swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
+    return x * cos + swapped * sin
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gated: Tensor, up: Tensor) -> Tensor:
+        gated, up = gated.contiguous(), up.contiguous()
+        out = torch.empty_like(up)
+        call("gate_forward", gated, up, out, out.numel())
+        ctx.save_for_backward(gated, up)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        gated, up = ctx.saved_tensors
+        gate_slope, up_slope = torch.empty_like(gated), torch.empty_like(up)
+        call("gate_backward", slope.contiguous(), gated, up, gate_slope, up_slope, up.numel())
+        return gate_slope, up_slope
+
+
+def gate(gated: Tensor, up: Tensor) -> Tensor:
+    """Return silu(gated) · up, both (..., F)."""
+    return _Gate.apply(gated, up) if usable(gated, up) else F.silu(gated) * up
+
+
+def score_loss_(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy (n,) of each row of scores (n, V); overwrite them by its gradient.
+
+    targets: (n,) int64 ids; a negative one asks nothing: loss 0, gradient 0.
+    """
+    if usable(scores) and scores.is_contiguous():
+        losses = scores.new_empty(len(scores))
+        call("cross_entropy", scores, targets.contiguous(), losses, *scores.shape)
+        return losses
+    counted = (targets >= 0)[:, None]
+    wanted = targets.clamp(min=0)[:, None]  # (n, 1)
+    logs = F.log_softmax(scores, dim=-1)
+    losses = -(logs.gather(1, wanted) * counted)[:, 0]
+    slope = logs.exp_().scatter_add_(1, wanted, logs.new_full((), -1.0).expand_as(wanted))
+    scores.copy_(slope * counted)
+    return losses

@@ -1,0 +1,122 @@
+"""The compiled kernels against the model itself."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from langmill.generation.decoder import TorchDecoder, choose_decoder
+from langmill.generation.fast import FastDecoder, obstacle
+from langmill.generation.generate import prefill
+from langmill.models.config import RotaryScaling
+
+pytest.importorskip("numba")
+
+
+def random_layout(seed: int) -> dict:
+    """Return a layout drawn from everything that a StackConfig can say."""
+    pick = random.Random(seed).choice
+    heads = pick([2, 4, 6])
+    scaling = [None, RotaryScaling(kind="linear", factor=2.0)]
+    scaling += [RotaryScaling(kind="llama3", factor=8.0, trained_positions=32)]
+    layout = {
+        "layers": pick([1, 3]),
+        "heads": heads,
+        "kv_heads": pick([k for k in (1, 2, 3, 6) if heads % k == 0]),
+        "head_width": pick([0, 10]),
+        "width": heads * pick([6, 8]),
+        "hidden": pick([17, 64]),
+        "norm": pick(["layer", "rms"]),
+        "norm_first": pick([True, True, False]),
+        "positions": pick(["learned", "rotary"]),
+        "rotary_scaling": pick(scaling),
+        "activation": ["relu", "gelu", "gelu_tanh", "silu"][seed % 4],
+        "vocabulary": pick([61, 203]),
+    }
+    flags = ("final_norm", "qkv_bias", "output_bias", "qk_norm", "gated", "hidden_bias", "tie_output")
+    return layout | {flag: pick([True, False]) for flag in flags}
+
+
+def assert_same(model, rows: int, *, padded: bool, steps: int = 6) -> None:
+    """Check that both decoders agree in everything, step by step."""
+    generator = torch.Generator().manual_seed(rows)
+    lengths = [3 + (row % 4 if padded else 2) for row in range(rows)]
+    prompts = [torch.randint(0, 61, (length,), generator=generator).tolist() for length in lengths]
+    caches = [model.new_cache(rows, 6 + steps) for _ in range(2)]
+    for cache in caches:
+        best = prefill(model, prompts, cache).best.tolist()
+    fast, plain = FastDecoder(model, rows), TorchDecoder(model)
+    for _ in range(steps):
+        ours, theirs = fast.step(best, caches[0]), plain.step(best, caches[1])
+        scale = max(1.0, float(theirs.logits.abs().max()))
+        torch.testing.assert_close(ours.logits / scale, theirs.logits / scale, atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours.log_total, theirs.log_total, atol=1e-4, rtol=1e-5)
+        assert ours.best.tolist() == theirs.best.tolist()
+        best = theirs.best.tolist()
+    fast.close()
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_layouts(make_model, seed: int) -> None:
+    with torch.inference_mode():
+        assert_same(make_model(seed, **random_layout(seed)), 1 + seed % 8, padded=seed % 3 > 0)
+
+
+@pytest.mark.parametrize("rows", range(1, 9))
+def test_every_number_of_rows(model, rows: int) -> None:
+    with torch.inference_mode():
+        assert_same(model, rows, padded=True)
+
+
+def test_several_threads(make_model, qwen) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with torch.inference_mode():
+            assert_same(make_model(width=128, hidden=512, head_width=32, **qwen), 5, padded=True, steps=20)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_large_scores_do_not_overflow(make_model) -> None:
+    model = make_model()
+    with torch.inference_mode():
+        model.output.weight.mul_(200)
+        assert_same(model, 2, padded=False)
+
+
+def test_a_changed_weight_is_seen(make_model) -> None:
+    # The kernels read the model's own memory: nothing is copied that could grow stale.
+    model = make_model()
+    with torch.inference_mode():
+        caches = [model.new_cache(1, 4) for _ in range(2)]
+        decoder = FastDecoder(model, 1)
+        before = decoder.step([1], caches[0]).logits.clone()
+        model.decoder.blocks[1].feed_forward.down.weight.mul_(-1)
+        assert not torch.allclose(decoder.step([1], caches[1]).logits, before, atol=1e-3)
+        decoder.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.double(), "float64"),
+        (lambda m: setattr(m.decoder.blocks[0].attention, "output", nn.Sequential(nn.Identity())), "Sequential"),
+        (lambda m: m.output.register_forward_hook(lambda *_: None), "listens to a Linear"),
+    ],
+)
+def test_what_the_kernels_cannot_do_is_left_to_torch(make_model, change, reason: str) -> None:
+    model = make_model()
+    assert obstacle(model, 8) == ""
+    assert "9 rows" in obstacle(model, 9)
+    change(model)
+    assert reason in obstacle(model, 1)
+    assert isinstance(choose_decoder(model, 1), TorchDecoder)
+
+
+def test_without_numba_torch_decodes(make_model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert isinstance(choose_decoder(make_model(), 1), TorchDecoder)

@@ -1,0 +1,72 @@
+"""`langmill generate`, end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from langmill.cli.main import main
+
+
+@pytest.fixture
+def checkpoint(make_model, qwen, tmp_path) -> str:
+    from langmill.checkpoint.folder import Checkpoint, save_checkpoint
+    from langmill.tokens.train import train_tokenizer
+
+    tokenizer = train_tokenizer(["abcdefgh 一二三四五\n"] * 3, kind="char")
+    model = make_model(vocabulary=tokenizer.vocabulary_size, **qwen)
+    save_checkpoint(tmp_path / "run", Checkpoint(model, tokenizer))
+    return str(tmp_path / "run")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", *arguments])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_one_prompt_is_streamed_after_itself_and_equal_seeds_agree(checkpoint, capsys) -> None:
+    arguments = (checkpoint, "--prompt", "一二", "--max-tokens", "15", "--seed", "1")
+    status, out, err = run(capsys, *arguments)
+    assert status == 0
+    assert out.startswith("一二")
+    assert "tokens in" in err
+    assert run(capsys, *arguments)[1] == out
+    assert run(capsys, *arguments[:-1], "2")[1] != out
+
+
+def test_json(checkpoint, capsys) -> None:
+    status, out, _ = run(capsys, checkpoint, "--prompt", "a", "--prompt", "b", "--json", "--max-tokens", "4")
+    assert status == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        assert set(row) == {"text", "tokens", "logprobs", "finish_reason", "prompt_tokens"}
+        assert len(row["tokens"]) == len(row["logprobs"])
+
+
+def test_prompt_files_and_several_prompts(checkpoint, capsys, tmp_path) -> None:
+    (tmp_path / "p.txt").write_text("三四\n", encoding="utf-8")
+    status, out, _ = run(
+        capsys, checkpoint, "--prompt", "ab", "--prompt-file", str(tmp_path / "p.txt"), "--max-tokens", "3"
+    )
+    assert status == 0
+    assert "=== 1 of 2\nab" in out
+    assert "=== 2 of 2\n三四" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--top-p", "2"), "top_p"),
+        (("--prompt-file", "/nowhere/p.txt"), "/nowhere/p.txt: cannot be read"),
+        (("--prompt", "a" * 99), "prompt 1 has 99 tokens; the model reads 64"),
+    ],
+)
+def test_mistakes_are_one_line(checkpoint, capsys, arguments, message: str) -> None:
+    status, out, err = run(capsys, checkpoint, *arguments)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
