@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langmill.core import log
-from langmill.core.config import merge, nest, read_yaml, resolve, to_yaml
+from langmill.core.config import flatten, merge, nest, option_name, read_yaml, resolve, to_yaml
 from langmill.core.errors import ConfigError, DataError, LangmillError
 from langmill.core.files import atomic_write, make_folder, remove_partial
 
@@ -22,24 +22,36 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from langmill.core.distributed import World
     from langmill.generation.generate import Generation
-    from langmill.tasks.base import Lesson, Request
+    from langmill.tasks.base import Lesson, Request, Task
     from langmill.training.job import Outcome
     from langmill.training.settings import TrainSettings
 
 RUN_FILE = "run.yaml"
+RUN_FILES = (
+    "state",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "metrics.jsonl",
+    "events.out.tfevents.*",
+    "curve.png",
+    "README.md",
+    RUN_FILE,
+)
+"""What a run writes into its folder, as patterns."""
+FACTS = ("task", "files", "held_out_files", "content", "asked", "plan")
+"""What run.yaml holds beside the settings."""
+LENGTHS = ("budget", "steps", "tokens", "epochs")
+"""Settings that say how long a run is; one of them at most."""
 EXTENDABLE = frozenset(
-    (
-        "budget",
-        "steps",
-        "tokens",
-        "epochs",
-        "save_every",
-        "evaluate_every",
-        "early_stopping",
-        "tensorboard",
-        "device",
-    )
+    (*LENGTHS, "save_every", "evaluate_every", "early_stopping", "tensorboard", "device", "compile")
 )
 """Settings that may differ when a run is resumed."""
 
@@ -72,13 +84,32 @@ class TrainResult:
         )
 
 
-def train(task: str, data: str | Sequence[str], *, output: str | None = None, **settings: Any) -> TrainResult:
+def train(
+    task: str,
+    data: str | Sequence[str] = (),
+    *,
+    output: str | None = None,
+    held_out_data: str | Sequence[str] = (),
+    config: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> TrainResult:
     """Train as `langmill train` does; settings are its options, nested ones as dicts.
 
     >>> train("lm", "book.txt", output="runs/book", budget="3m", model={"layers": 4})  # doctest: +SKIP
     """
-    paths = (data,) if isinstance(data, str) else tuple(data)
-    return run_training(task, paths, output=output, overrides=settings)
+    files, held_out = ((x,) if isinstance(x, str) else tuple(x) for x in (data, held_out_data))
+    return run_training(
+        task,
+        files,
+        output=output,
+        held_out_data=held_out,
+        config=config,
+        overrides=settings,
+        resume=resume,
+        overwrite=overwrite,
+    )
 
 
 def run_training(
@@ -100,38 +131,27 @@ def run_training(
     """
     from langmill.core.distributed import join
     from langmill.tasks import find_task
-    from langmill.tasks.base import Request
-    from langmill.training.loop import train as run
 
     learner = find_task(task)
     folder = Path(output or f"runs/{task}")
-    run_file = folder / RUN_FILE
-    resuming = resume and run_file.is_file()
-    if run_file.is_file() and not (resume or overwrite):
-        raise ConfigError(
-            f"{folder} already holds a run; pass --resume auto to continue it, --overwrite to replace it, or another -o"
-        )
-    asked = merge(read_yaml(config) if config else {}, nest(dict(overrides or {})))
-    data, held_out, settings = _request(task, data, held_out_data, asked, run_file if resuming else None)
+    asked = read_config(config, task) if config else {}
+    asked = merge(asked, nest(dict(overrides or {})))
+    resuming = resume and (folder / RUN_FILE).is_file()
+    if resuming:
+        request = resumed_request(task, folder, tuple(data), tuple(held_out_data), asked)
+    else:
+        if not overwrite:
+            refuse_existing(folder)
+        request = new_request(folder, tuple(data), tuple(held_out_data), asked)
     here = join()
     log.set_quiet(not here.is_main)
-    if here.is_main:
-        if overwrite and folder.is_dir():
-            _clear(folder)
-        make_folder(folder)
-        remove_partial(folder)
-        _probe(folder)
-    here.barrier()
+    started = log.STARTED if started is None else started
+    request = replace(request, here=here, started=started - request.spent_seconds)
     try:
-        request = Request(
-            data, held_out, folder, settings, resuming, here, log.STARTED if started is None else started
-        )
-        lesson = learner.learn(request)
-        outcome = _carry_out(task, request, lesson, run)
+        with run_folder(folder, here):
+            outcome = carry_out(task, request, learner, asked)
     finally:
         here.leave()
-        if here.is_main and not any(folder.iterdir()):
-            folder.rmdir()
     return TrainResult(
         str(folder),
         outcome.steps,
@@ -139,122 +159,199 @@ def run_training(
         round(outcome.seconds, 2),
         outcome.metrics,
         outcome.interrupted,
-        _resume_command() if outcome.interrupted else "",
+        resume_command(task, folder, here) if outcome.interrupted else "",
         outcome.skipped_steps,
     )
 
 
-def _request(
-    task: str, data: Sequence[str], held_out: Sequence[str], asked: dict[str, Any], run_file: Path | None
-) -> tuple[tuple[str, ...], tuple[str, ...], TrainSettings]:
-    """Bring what was asked together with what a resumed run, or a config file, says."""
+def read_config(path: str, task: str) -> dict[str, Any]:
+    """Read a file of settings, such as a run.yaml, and check it."""
     from langmill.training.settings import TrainSettings
 
-    known = ("task", "files", "held_out_files", "asked")
-    said = {name: asked.pop(name) for name in known if name in asked}
-    data = tuple(data) or tuple(said.get("files", ()))
-    held_out = tuple(held_out) or tuple(said.get("held_out_files", ()))
-    if run_file is None:
-        if not data:
-            raise DataError("no data given; name files, folders or globs: langmill train lm FILE…")
-        return data, held_out, resolve(TrainSettings, asked)
-    before = read_yaml(run_file)
-    then = {name: before.pop(name, None) for name in known}
-    settings = resolve(TrainSettings, before, source=str(run_file))
+    tree = nest(read_yaml(path))
+    if tree.get("task", task) != task:
+        raise ConfigError(f"{path}: settings of the task {tree['task']}, not {task}")
+    resolve(TrainSettings, {name: value for name, value in tree.items() if name not in FACTS}, source=path)
+    return tree
+
+
+def new_request(
+    folder: Path, data: tuple[str, ...], held_out: tuple[str, ...], asked: dict[str, Any]
+) -> Request:
+    """Return what is asked of a new run; files named in a config file stand where none are given."""
+    from langmill.tasks.base import Request
+    from langmill.training.settings import TrainSettings
+
+    said = {name: asked.pop(name) for name in FACTS if name in asked}
+    data, held_out = data or tuple(said.get("files", ())), held_out or tuple(said.get("held_out_files", ()))
+    if not data:
+        raise DataError("no data given; name files, folders or globs: langmill train lm FILE…")
+    settings = resolve(TrainSettings, asked)
+    check_length(settings)
+    return Request(data, held_out, folder, settings)
+
+
+def check_length(settings: TrainSettings) -> None:
+    """Raise ConfigError when a run is told its length in two ways."""
+    lengths = [option_name(name) for name in LENGTHS if getattr(settings, name)]
+    if len(lengths) > 1:
+        raise ConfigError(f"{' and '.join(lengths)} exclude each other; give one of them")
+
+
+def resumed_request(
+    task: str, folder: Path, data: tuple[str, ...], held_out: tuple[str, ...], asked: dict[str, Any]
+) -> Request:
+    """Return what a run in `folder` was asked, with what may be and was asked anew.
+
+    What is asked may repeat what the run was told or has decided; only EXTENDABLE may differ.
+    """
+    from langmill.tasks.base import Request
+    from langmill.training.settings import TrainSettings
+    from langmill.training.state import saved_seconds
+
+    tree = read_yaml(folder / RUN_FILE)
+    then = {name: tree.pop(name, None) or () for name in FACTS}
+    asked = {name: value for name, value in asked.items() if name not in FACTS}
     if then["task"] != task:
-        raise ConfigError(f"{run_file.parent} holds a run of the task {then['task']}, not {task}")
+        raise ConfigError(f"{folder} holds a run of the task {then['task']}, not {task}")
     for name, given, was in (
         ("DATA", data, then["files"]),
         ("--held-out-data", held_out, then["held_out_files"]),
     ):
         if given and list(given) != list(was):
             raise ConfigError(
-                f"{run_file.parent} was trained with {name} {' '.join(was)}; resume with the same"
+                f"{folder} was trained with {name} {' '.join(was) or 'of none'}; resume with the same"
             )
-    new = resolve(TrainSettings, asked)
-    first = resolve(TrainSettings, then["asked"] or {})
-    changed = [
-        name for name in asked if name not in EXTENDABLE and getattr(new, name) != getattr(first, name)
-    ]
-    if changed:
+    run = resolve(TrainSettings, tree, source=str(folder / RUN_FILE))
+    first = flatten(resolve(TrainSettings, dict(then["asked"])).model_dump())
+    decided, new = flatten(run.model_dump()), flatten(resolve(TrainSettings, asked).model_dump())
+    changed = {name: new[name] for name in flatten(asked) if new[name] not in (first[name], decided[name])}
+    if fixed := [option_name(name) for name in changed if name not in EXTENDABLE]:
         raise ConfigError(
-            f"{run_file.parent}: {', '.join(changed)} cannot change when a run is resumed; leave it out, or start another"
-            f" run with --from {run_file.parent}"
+            f"{folder}: {', '.join(fixed)} cannot change when a run is resumed; leave it out, or start another run"
+            f" with --from {folder}"
         )
-    length = [name for name in ("budget", "steps", "tokens", "epochs") if name in asked]
-    update = {name: getattr(new, name) for name in EXTENDABLE if name in asked}
-    if length and any(getattr(new, name) != getattr(first, name) for name in length):
-        update |= {name: getattr(new, name) for name in ("budget", "steps", "tokens", "epochs")}
-    elif "steps" in update and not first.steps:
-        del update["steps"]
-    return tuple(then["files"]), tuple(then["held_out_files"]), settings.model_copy(update=update)
+    if any(name in LENGTHS for name in changed):
+        changed = {**dict.fromkeys(LENGTHS, 0), **changed}
+    settings = run.model_copy(update=changed)
+    check_length(settings)
+    spent = saved_seconds(folder) if settings.budget else 0.0
+    files, held_out = tuple(then["files"]), tuple(then["held_out_files"])
+    return Request(
+        files, held_out, folder, settings, resume=True, content=then["content"] or "", spent_seconds=spent
+    )
 
 
-def _carry_out(task: str, request: Request, lesson: Lesson, run: Any) -> Outcome:
+def carry_out(task: str, request: Request, learner: Task, asked: Mapping[str, Any]) -> Outcome:
+    """Prepare the run, note in run.yaml what it is, and train."""
     from langmill.evaluation.card import write_card
+    from langmill.training.loop import train as run
 
-    plan = lesson.plan
-    if request.here.is_main:
+    lesson = learner.learn(request)
+    plan, folder, here = lesson.plan, request.folder, request.here
+    if here.is_main:
         for line in plan.lines():
             log.say(line)
         if not request.resume:
-            facts = {
-                "task": task,
-                "files": list(request.data),
-                "held_out_files": list(request.held_out),
-                "asked": request.settings.model_dump(mode="json"),
-            }
-            import yaml
-
-            text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True) + to_yaml(plan.settings)
-            atomic_write(request.folder / RUN_FILE, text)
-    outcome = run(
-        lesson.job,
-        plan.settings,
-        folder=request.folder,
-        here=request.here,
-        resume=request.resume,
-        deadline=lesson.deadline,
-    )
-    if request.here.is_main:
-        write_card(
-            request.folder, task=task, data=request.data, plan=plan, outcome=outcome, facts=lesson.job.facts
+            clear_run(folder)
+    try:
+        if here.is_main:
+            atomic_write(folder / RUN_FILE, describe_run(task, request, lesson, asked))
+        outcome = run(
+            lesson.job,
+            plan.settings,
+            folder=folder,
+            here=here,
+            resume=request.resume,
+            deadline=lesson.deadline,
         )
+    except BaseException:
+        if here.is_main and not request.resume and not is_saved(folder):
+            clear_run(folder)
+        raise
+    if here.is_main:
+        facts = lesson.job.facts
+        write_card(folder, task=task, data=request.data, plan=plan, outcome=outcome, facts=facts)
     return outcome
 
 
-def _probe(folder: Path) -> None:
-    """Find out now, not after an hour of training, that the folder cannot be written."""
-    atomic_write(folder / ".probe", "")
-    (folder / ".probe").unlink()
+def describe_run(task: str, request: Request, lesson: Lesson, asked: Mapping[str, Any]) -> str:
+    """Return run.yaml: the run's facts, then its settings with every open size decided."""
+    import yaml
+
+    plan = lesson.plan
+    before = read_yaml(request.folder / RUN_FILE) if request.resume else {}
+    facts = {
+        "task": task,
+        "files": list(request.data),
+        "held_out_files": list(request.held_out),
+        "content": lesson.job.facts.get("content", ""),
+        "asked": before.get("asked", dict(asked)),
+        "plan": {"steps": plan.settings.steps, "tokens": plan.tokens, "parameters": plan.parameters},
+    }
+    # How long the run is stays as it was asked, so that the file can be run again, and lengthened.
+    settings = plan.settings
+    if settings.budget or settings.tokens or settings.epochs:
+        settings = settings.model_copy(update={"steps": 0})
+    return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True) + to_yaml(settings)
 
 
-def _clear(folder: Path) -> None:
-    """Delete a former run's files, and nothing that a run does not make."""
-    for name in ("state", "best"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    patterns = (
-        "*.json",
-        "*.jsonl",
-        "*.safetensors",
-        "*.jinja",
-        "events.*",
-        "curve.png",
-        "README.md",
-        RUN_FILE,
-    )
-    for pattern in patterns:
-        for path in folder.glob(pattern):
+@contextlib.contextmanager
+def run_folder(folder: Path, here: World) -> Iterator[None]:
+    """Make the folder and see that it can be written; if it comes to nothing, take it and its parents away."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        if here.is_main:
+            make_folder(folder)
+            remove_partial(folder)
+            # Find out now, not after an hour of training, that nothing can be written there.
+            atomic_write(folder / ".probe", "")
+            (folder / ".probe").unlink()
+        here.barrier()
+        yield
+    finally:
+        if here.is_main:
+            for each in made:
+                with contextlib.suppress(OSError):
+                    each.rmdir()  # refuses where there is something in it
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise ConfigError where a new run would write over something."""
+    if (folder / RUN_FILE).is_file():
+        raise ConfigError(
+            f"{folder} already holds a run; pass --resume auto to continue it, --overwrite to replace it, or another -o"
+        )
+    if found := run_files(folder):
+        raise ConfigError(
+            f"{folder} holds {found[0].name}, which is not of a run here and would be replaced; choose another -o, or"
+            " pass --overwrite"
+        )
+
+
+def run_files(folder: Path) -> list[Path]:
+    """Return what lies in `folder` under a name that a run writes."""
+    return [path for pattern in RUN_FILES for path in sorted(folder.glob(pattern))]
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a run's first save is whole: a state to resume from and weights to load."""
+    return bool(list(folder.glob("state/step-*")) and list(folder.glob("model*.safetensors")))
+
+
+def clear_run(folder: Path) -> None:
+    """Delete a run's files, and nothing else; what makes it a run goes last."""
+    for path in run_files(folder):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink()
 
 
-def _resume_command() -> str:
-    words = ["langmill", *sys.argv[1:]]
-    if "--overwrite" in words:
-        words.remove("--overwrite")
-    if "--resume" in words:
-        return shlex.join(words)
-    return shlex.join([*words, "--resume", "auto"])
+def resume_command(task: str, folder: Path, here: World) -> str:
+    """Return what to type to continue a run: the rest is in its run.yaml."""
+    launch = "langmill" if here.size == 1 else f"torchrun --nproc-per-node {here.size} -m langmill"
+    return f"{launch} train {task} -o {shlex.quote(str(folder))} --resume auto"
 
 
 class Model:

@@ -13,24 +13,25 @@ from, and the last token of the document before predicts it all the same.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langmill.core.errors import DataError
-from langmill.core.files import atomic_folder, read_json
+from langmill.core.errors import DataError, LangmillError
+from langmill.core.files import atomic_folder, digest, read_json
 
 if TYPE_CHECKING:
     from langmill.text.documents import Document
     from langmill.tokens.tokenizer import Tokenizer
 
-VERSION = 1
+VERSION = 2
 PARTS = ("train", "held_out")
 BATCH_CHARACTERS = 1 << 20
 """How much text is tokenized at a time; bounds memory, which the library needs ~50 times over."""
@@ -58,6 +59,8 @@ class Shards:
     held_out: Part
     split: str
     """How the held-out part was chosen, in a sentence."""
+    content: str
+    """A digest of all tokens: the same for the same text under the same tokenizer, wherever it lies."""
     reused: bool
 
     @property
@@ -71,24 +74,34 @@ class _Writer:
         self.tokens = open(folder / f"{name}.tokens", "wb")
         self.documents = open(folder / f"{name}.documents", "wb")
         self.dtype = dtype
-        self.count = self.bytes = self.characters = 0
+        self.count = self.bytes = self.characters = self.begun = 0
+        self.content = hashlib.blake2b(digest_size=16)
         self.open_document = False
 
     def add(self, document: Document, ids: list[int], separator: int | None) -> None:
         if not self.open_document:
-            self.documents.write(np.int64(self.count).tobytes())
+            self.documents.write(np.asarray(self.count, "<i8").tobytes())
+            self.begun += 1
             if separator is not None:
                 ids = [separator, *ids]
-        self.tokens.write(np.asarray(ids, dtype=self.dtype).tobytes())
+        data = np.asarray(ids, dtype=self.dtype).tobytes()
+        self.tokens.write(data)
+        self.content.update(data)
         self.count += len(ids)
         self.bytes += len(document.text.encode("utf-8"))
         self.characters += len(document.text)
         self.open_document = not document.last
 
-    def close(self) -> dict[str, int]:
+    def close(self) -> dict[str, Any]:
         self.tokens.close()
         self.documents.close()
-        return {"tokens": self.count, "bytes": self.bytes, "characters": self.characters}
+        return {
+            "tokens": self.count,
+            "documents": self.begun,
+            "bytes": self.bytes,
+            "characters": self.characters,
+            "content": self.content.hexdigest(),
+        }
 
 
 def build_shards(
@@ -125,31 +138,36 @@ def build_shards(
             raise DataError("the corpus holds no text to train on; give files with some text in them")
     shards = open_shards(folder, key)
     assert shards is not None
-    return Shards(shards.folder, shards.train, shards.held_out, shards.split, reused=False)
+    return replace(shards, reused=False)
 
 
 def open_shards(folder: Path, key: dict[str, str]) -> Shards | None:
     """Open shards made from exactly `key`; None where there are none, or they are of another make or damaged."""
     if not (folder / "manifest.json").is_file():
         return None
-    manifest = read_json(folder / "manifest.json")
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except LangmillError:
+        return None
     if manifest.get("version") != VERSION or manifest.get("key") != key:
         return None
     opened = {}
     for name in PARTS:
         facts = manifest["parts"][name]
-        tokens = _map(folder / f"{name}.tokens", manifest["dtype"])
-        documents = _map(folder / f"{name}.documents", "<i8")
-        if tokens is None or documents is None or len(tokens) != facts["tokens"]:
+        tokens = _map(folder / f"{name}.tokens", manifest["dtype"], facts["tokens"])
+        documents = _map(folder / f"{name}.documents", "<i8", facts["documents"])
+        if tokens is None or documents is None:
             return None
         opened[name] = Part(tokens, documents, facts["bytes"], facts["characters"])
-    return Shards(folder, opened["train"], opened["held_out"], manifest["split"], reused=True)
+    content = digest(*(manifest["parts"][name]["content"] for name in PARTS))
+    return Shards(folder, opened["train"], opened["held_out"], manifest["split"], content, reused=True)
 
 
-def _map(path: Path, dtype: str) -> np.ndarray | None:
-    if not path.is_file():
+def _map(path: Path, dtype: str, count: int) -> np.ndarray | None:
+    """Map a file of `count` numbers; None where it is missing or of another length."""
+    if not path.is_file() or path.stat().st_size != count * np.dtype(dtype).itemsize:
         return None
-    if path.stat().st_size == 0:
+    if not count:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")
 

@@ -5,7 +5,9 @@ A command's module is imported when the command is asked for, so that `langmill 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -81,6 +83,8 @@ def langmill() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on stderr and exit status 2."""
+    with contextlib.suppress(ValueError):  # signals belong to the main thread
+        signal.signal(signal.SIGTERM, terminate)
     try:
         status: Any = langmill.main(args=arguments, prog_name="langmill", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -99,6 +103,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(141)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def terminate(number: int, frame: Any) -> None:
+    """End as Ctrl-C does, tidying up on the way, with the exit status of a SIGTERM."""
+    print("langmill: terminated", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def fail(message: str, context: click.Context | None) -> None:

@@ -42,6 +42,27 @@ def leaves(kind: type[Settings], prefix: str = "") -> Iterator[tuple[str, FieldI
             yield prefix + name, field
 
 
+def option_name(name: str) -> str:
+    """Return a setting's name as the command line spells it.
+
+    >>> option_name("model.kv_heads")
+    '--model.kv-heads'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn a tree into dotted names.
+
+    >>> flatten({"model": {"layers": 6}, "seed": 1})
+    {'model.layers': 6, 'seed': 1}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turn dotted names into a tree.
 
@@ -50,11 +71,9 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """
     tree: dict[str, Any] = {}
     for name, value in flat.items():
-        *groups, last = name.split(".")
-        node = tree
-        for group in groups:
-            node = node.setdefault(group, {})
-        node[last] = value
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
     return tree
 
 
@@ -96,21 +115,22 @@ def resolve(kind: type[S], tree: Mapping[str, Any], *, source: str = "") -> S:
     """Validate `tree` as settings of `kind`.
 
     Raises ConfigError naming every unknown setting (with the closest known one) and every value
-    outside its range. `source`: a file's name to begin the message with.
+    outside its range. `source`: a file's name to begin the message with; without one the settings are
+    spelled as options of the command line.
     """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        known = [name for name, _ in leaves(kind)]
+        spell = str if source else option_name
+        known = [spell(name) for name, _ in leaves(kind)]
         lines = []
         for fault in error.errors(include_url=False):
-            name = ".".join(str(part) for part in fault["loc"])
+            name = spell(".".join(str(part) for part in fault["loc"]))
             if fault["type"] == "extra_forbidden":
                 lines.append(f"unknown setting {name}{did_you_mean(name, known)}")
             else:
-                lines.append(
-                    f"{name}: {fault['input']!r} is not allowed: {fault['msg'].removeprefix('Value error, ')}"
-                )
+                reason = fault["msg"].removeprefix("Value error, ")
+                lines.append(f"{name}: {fault['input']!r} is not allowed: {reason}")
         raise ConfigError((f"{source}: " if source else "") + "; ".join(lines)) from error
 
 

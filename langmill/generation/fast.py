@@ -98,7 +98,9 @@ class FastDecoder:
         self.pool = ThreadPoolExecutor(self.lanes - 1, "langmill-decode") if self.lanes > 1 else None
         config = model.config.output_stack
         self.eps = np.float32(config.norm_eps)
-        self.plan = np.concatenate([np.zeros(self.kernels.EMBED, np.int64), np.array(entries(model), np.int64)])
+        self.plan = np.concatenate(
+            [np.zeros(self.kernels.EMBED, np.int64), np.array(entries(model), np.int64)]
+        )
         self._set(
             LAYERS=config.layers,
             WIDTH=config.width,

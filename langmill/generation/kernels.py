@@ -54,7 +54,9 @@ KEYS, VALUES, LOGITS, TOPS, SUMS, COUNTERS = np.arange(26, 32)
 # … and from here on of each matrix or norm: address, address of its bias (0 where there is none), rows.
 EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(32, 47, 3)
 # The same, counted from a layer's first entry.
-ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = np.arange(0, 36, 3)
+ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = (
+    np.arange(0, 36, 3)
+)
 RELU, GELU, GELU_TANH, SILU = np.arange(4)
 STORE, ADD, EXPAND, SCORE = np.arange(4)
 """What a phase of multiplication does with its products."""
@@ -66,6 +68,7 @@ SCORE_ROWS = np.int64(64)
 LINE_BYTES = np.int64(64)
 """Counters stand a cache line apart, so that they do not slow each other."""
 PHASES_PER_LAYER = np.int64(7)
+SPINS = int(os.environ.get("SPINS", 2000))
 
 FLOAT, INTEGER = types.CPointer(types.float32), types.CPointer(types.int64)
 _give_way = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
@@ -116,7 +119,7 @@ def wait(plan, phase, pieces):
     spins = 0
     while fetch_add(plan[COUNTERS] + (2 * phase + 1) * LINE_BYTES, ZERO) < pieces:
         spins += 1
-        if spins > 100:
+        if spins > SPINS:
             _give_way()
 
 
@@ -502,8 +505,7 @@ def decode_step(address, eps, lane):
 def compile_step() -> Any:
     """Return `decode_step` as machine code, kept on disk where numba finds a place to write."""
     signature = types.void(types.int64, types.float32, types.int64)
-    options = {"error_model": "numpy", "nogil": True}
     try:
-        return njit(signature, cache=True, **options)(decode_step)
+        return njit(signature, cache=True, error_model="numpy", nogil=True)(decode_step)
     except RuntimeError:  # neither this folder nor the user's cache can be written
-        return njit(signature, **options)(decode_step)
+        return njit(signature, error_model="numpy", nogil=True)(decode_step)

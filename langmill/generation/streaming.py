@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Callable, Sequence
 
 CONTEXT_TOKENS = 8
@@ -49,7 +48,8 @@ class TextStream:
         old, new = self.decode(self.ids[self.begin : self.read]), self.decode(self.ids[self.begin :])
         if new.endswith(HALF) and not final:
             return ""
-        text = new[len(os.path.commonprefix([old, new])) :]
+        same = next((i for i, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
+        text = new[same:]
         if text:
             self.begin, self.read = self.read, len(self.ids)
         return text

@@ -40,7 +40,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = chunk_rows(weight.shape[0])
         for begin in range(0, len(states), rows):
             x, y = states[begin : begin + rows], targets[begin : begin + rows]
-            slope = F.linear(x, weight, bias).float()  # the scores (n, V), until their gradient takes their place
+            slope = F.linear(
+                x, weight, bias
+            ).float()  # the scores (n, V), until their gradient takes their place
             total += score_loss_(slope, y).sum()
             if not (wants_states or wants_weight or wants_bias):
                 continue

@@ -6,8 +6,9 @@ evaluation and serving never see how a task learns.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,10 +30,14 @@ class Request:
     folder: Path
     """The run directory."""
     settings: TrainSettings
-    resume: bool
-    here: World
-    started: float
-    """When the budget's clock began, in seconds since the epoch."""
+    resume: bool = False
+    content: str = ""
+    """The digest of the tokens that a resumed run was trained on; empty: not known."""
+    spent_seconds: float = 0.0
+    """How long a resumed run has trained already."""
+    here: World = field(default_factory=World)
+    started: float = field(default_factory=time.time)
+    """When the budget's clock began, in seconds since the epoch; the time spent earlier is taken off."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, cast
 
 from langmill.batches.shards import Shards, build_shards, open_shards
-from langmill.core.errors import ConfigError, DataError, did_you_mean
-from langmill.core.files import cache_folder, digest
+from langmill.core.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from langmill.core.files import atomic_folder, cache_folder, digest, remove_partial
 from langmill.core.log import format_count, say, warn
 from langmill.text.documents import Document, ReadReport
 from langmill.text.holdout import HeldOutSplit, plan_split, split_documents
@@ -24,6 +25,10 @@ TOKENIZER_BYTES = 32_000_000
 """Text that a tokenizer trained on the way to a model sees at most, taken evenly from the corpus."""
 SURVEY_CHARACTERS = 2_000_000
 """Text looked at to learn how many different characters the corpus has."""
+
+
+IDLE_SECONDS = 600.0
+"""How long a half-written folder of the cache must lie untouched to be taken for a killed process's."""
 
 
 class Corpus:
@@ -112,7 +117,8 @@ def open_tokenizer(corpus: Corpus, settings: TrainSettings) -> Tokenizer:
         return Tokenizer.load(name)
     kept = cache_folder() / "tokenizers" / digest("1", corpus.fingerprint, name, str(settings.vocabulary))
     if (kept / "tokenizer.json").is_file():
-        return Tokenizer.load(kept)
+        with contextlib.suppress(CheckpointError):  # damaged: trained anew
+            return Tokenizer.load(kept)
     vocabulary = settings.vocabulary or (None if name == "char" else choose_vocabulary(corpus))
     report = TrainingReport()
     tokenizer = train_tokenizer(
@@ -128,19 +134,30 @@ def open_tokenizer(corpus: Corpus, settings: TrainSettings) -> Tokenizer:
     )
     for note in report.notes:
         say(f"    {note}")
-    tokenizer.save(kept)
+    with atomic_folder(kept) as aside:
+        tokenizer.save(aside)
     return tokenizer
 
 
-def open_corpus(corpus: Corpus, tokenizer: Tokenizer) -> Shards:
-    """Return the corpus as tokens, from the cache where nothing changed since they were made."""
+def open_corpus(corpus: Corpus, tokenizer: Tokenizer, *, expected: str = "") -> Shards:
+    """Return the corpus as tokens, from the cache where nothing changed since they were made.
+
+    expected: the digest (`Shards.content`) that a run to be resumed began with.
+    """
     key = {"sources": corpus.fingerprint, "tokenizer": tokenizer.fingerprint()}
     folder = cache_folder() / "shards" / digest(*key.values())
     shards = open_shards(folder, key)
     if shards is None:
         split = corpus.describe()
+        # What a killed process was writing; another one may be at work beside this one.
+        remove_partial(folder.parent, idle_seconds=IDLE_SECONDS)
         shards = build_shards(folder, corpus.documents(), tokenizer=tokenizer, key=key, split=split)
     size = f"{format_count(shards.train.bytes)}B = {format_count(len(shards.train.tokens))} tokens"
+    if expected and shards.content != expected:
+        raise DataError(
+            f"{', '.join(corpus.data)}: the text has changed since this run began, so it cannot be resumed; bring the"
+            " former text back, or start another run with --from"
+        )
     say(f"corpus: {size}{' (tokens reused from the cache)' if shards.reused else ''}; {shards.split}")
     return shards
 

@@ -17,6 +17,7 @@ from torch import nn
 from langmill.batches.packing import PackedLoader
 from langmill.batches.shards import Part, Shards
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.core.config import option_name
 from langmill.core.device import can_compile, choose_device, measure_machine, synchronise, training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError
@@ -42,7 +43,8 @@ EVALUATION_TOKENS = (8192, 131_072)
 """Fewest and most held-out tokens in one quick evaluation; between them, a two-hundredth of the training tokens."""
 DEFAULT_BUDGET_SECONDS = 300.0
 """Time for a run that is told neither its time nor its length."""
-SAMPLE_TOKENS = 64
+SAMPLE_TOKENS, SAMPLE_SECONDS = 64, 60.0
+"""Length of the samples shown in training, and the shortest run that shows any."""
 
 
 class LanguageModelling:
@@ -57,10 +59,11 @@ class LanguageModelling:
             settings = settings.model_copy(update={"budget": DEFAULT_BUDGET_SECONDS})
         device = choose_device(settings.device, local_rank=request.here.local_rank)
         corpus = Corpus(request.data, request.held_out, settings.data, seed=settings.seed)
-        source = load_checkpoint(settings.from_checkpoint) if settings.from_checkpoint else None
-        tokenizer = self._tokenizer(request, corpus, settings, source)
-        shards = open_corpus(corpus, tokenizer)
-        if not len(shards.held_out.tokens):
+        source = self._source(request)
+        with request.here.main_first():
+            tokenizer = self._tokenizer(request, corpus, settings, source)
+            shards = open_corpus(corpus, tokenizer, expected=request.content)
+        if len(shards.held_out.tokens) < 2:
             raise DataError(
                 f"{', '.join(request.data)}: too little text to hold some out for evaluation; add text, name a file"
                 " with --held-out-data, or raise --data.held-out"
@@ -69,7 +72,9 @@ class LanguageModelling:
         settings = self._fit_context(settings, shards, source)
         deadline = request.started + settings.budget if settings.budget else math.inf
         seed_everything(settings.seed)
-        plan, model = make_plan(settings, shards, tokenizer, source, device=device, deadline=deadline)
+        plan, model = make_plan(
+            settings, shards, tokenizer, source, device=device, deadline=deadline, here=request.here
+        )
         settings = plan.settings
         loader = PackedLoader(
             shards.train,
@@ -92,19 +97,45 @@ class LanguageModelling:
             micro_batch=settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context),
             flops_per_token=plan.flops_per_token,
             peak_flops=plan.peak_flops * request.here.size,
-            sample=partial(show_sample, tokenizer),
+            sample=partial(show_sample, tokenizer, settings.model.context)
+            if plan.seconds >= SAMPLE_SECONDS
+            else None,
             units_per_nat=("bits/byte", 1 / math.log(2) / shards.bytes_per_token),
             compile_stack=compile_decoder if compiles(settings, device, plan) else None,
             facts={
                 "tokens_per_step": settings.batch * settings.model.context,
                 "split": shards.split,
                 "corpus": corpus.fingerprint,
+                "content": shards.content,
                 "train_bytes": shards.train.bytes,
                 "train_tokens": len(shards.train.tokens),
                 "vocabulary": tokenizer.vocabulary_size,
             },
         )
         return Lesson(job, plan, deadline)
+
+    def _source(self, request: Request) -> Checkpoint | None:
+        """Return the checkpoint to go on from; a resumed run has it in its own folder."""
+        settings = request.settings
+        if not settings.from_checkpoint:
+            return None
+        if request.resume and (request.folder / "config.json").is_file():
+            return load_checkpoint(request.folder)
+        source = load_checkpoint(settings.from_checkpoint)
+        config = source.model.config
+        stack = config.output_stack  # type: ignore[union-attr]
+        for name in ("layers", "width", "heads", "kv_heads", "hidden"):
+            wanted, has = getattr(settings.model, name), getattr(stack, name)
+            if wanted and wanted != has:
+                raise ConfigError(
+                    f"{option_name(f'model.{name}')} {wanted}: the checkpoint {settings.from_checkpoint} has {has},"
+                    " which --from keeps; leave the option out"
+                )
+        if settings.tokenizer != TrainSettings.model_fields["tokenizer"].default:
+            raise ConfigError(
+                "--tokenizer and --from exclude each other: a checkpoint brings its own tokenizer"
+            )
+        return source
 
     def _tokenizer(
         self, request: Request, corpus: Corpus, settings: TrainSettings, source: Checkpoint | None
@@ -165,12 +196,15 @@ def make_plan(
     *,
     device: torch.device,
     deadline: float,
+    here: World,
 ) -> tuple[Plan, Transformer]:
     """Decide every open size, build the model and fix the number of steps."""
     machine = measure_machine(device, seconds=0.3)
+    # Processes measure and read their clocks apart, and must decide alike: the main one's figures hold.
+    peak_flops = here.agree(machine.matmul_flops)
     corpus_tokens, context = len(shards.train.tokens), settings.model.context
-    left = max(1.0, (deadline - time.time()) * TRAINING_SHARE) if settings.budget else 0.0
-    flops = left * machine.matmul_flops * budget.EFFICIENCY
+    left = here.agree(seconds_left(deadline)) if settings.budget else 0.0
+    flops = left * peak_flops * budget.EFFICIENCY
     layers, width = budget.DEFAULT_SHAPE
     if settings.budget:
         layers, width = budget.best_shape(
@@ -197,8 +231,8 @@ def make_plan(
     steps = budget.wanted_steps(settings, step_tokens=batch * context, corpus_tokens=corpus_tokens)
     seconds = 0.0
     if not steps:
-        pace = trial_seconds(model, shards.train, settings, device)
-        seconds = max(1.0, (deadline - time.time()) * TRAINING_SHARE)
+        pace = here.agree(trial_seconds(model, shards.train, settings, device))
+        seconds = here.agree(seconds_left(deadline))
         steps = max(1, round(seconds / pace))
     plan = Plan(
         settings=settings.model_copy(update={"steps": steps}),
@@ -207,13 +241,18 @@ def make_plan(
         corpus_tokens=corpus_tokens,
         flops_per_token=operations,
         expected_seconds=seconds,
-        peak_flops=machine.matmul_flops,
+        peak_flops=peak_flops,
     )
     return plan, model
 
 
 TRAINING_SHARE = 0.93
 """Share of the time left that goes into steps; the rest is for evaluations and saving."""
+
+
+def seconds_left(deadline: float) -> float:
+    """Return the time for steps until `deadline`, at least a second."""
+    return max(1.0, (deadline - time.time()) * TRAINING_SHARE)
 
 
 def embeddings(model: nn.Module) -> list[nn.Embedding]:
@@ -265,7 +304,7 @@ def trial_seconds(model: Transformer, part: Part, settings: TrainSettings, devic
         batch = loader.take()
         assert batch is not None
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss, count = next_token(trial, batch.to(device))
+            loss, _ = next_token(trial, batch.to(device))
         loss.backward()
         middle = time.perf_counter()
         optimizer.step()
@@ -283,14 +322,12 @@ def compiles(settings: TrainSettings, device: torch.device, plan: Plan) -> bool:
                 "--compile yes: torch.compile needs a C++ compiler (g++) on a CPU and Triton on a GPU"
             )
         return settings.compile == "yes"
-    expected = plan.expected_seconds or plan.tokens * plan.flops_per_token / (
-        plan.peak_flops * budget.EFFICIENCY
-    )
-    return can_compile(device) and expected * COMPILE_GAIN > COMPILE_SECONDS
+    return can_compile(device) and plan.seconds * COMPILE_GAIN[device.type] > COMPILE_SECONDS
 
 
-COMPILE_SECONDS = 40.0
-COMPILE_GAIN = 0.15
+COMPILE_SECONDS = 60.0
+COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.3, "mps": 0.0}
+"""Share of a step that compiling saves. None on a CPU, where the fused kernels are faster (docs/log.md)."""
 
 
 def compile_decoder(model: nn.Module) -> None:
@@ -303,9 +340,11 @@ def save_run(checkpoint: Checkpoint, folder: Path, model: nn.Module) -> None:
     save_checkpoint(folder, Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config))
 
 
-def show_sample(tokenizer: Tokenizer, model: nn.Module) -> str:
+def show_sample(tokenizer: Tokenizer, context: int, model: nn.Module) -> str:
     """Return a short text from the model."""
-    settings = SamplingSettings(max_tokens=SAMPLE_TOKENS, temperature=0.8, top_p=0.95, seed=1)
+    settings = SamplingSettings(
+        max_tokens=min(SAMPLE_TOKENS, context - 1), temperature=0.8, top_p=0.95, seed=1
+    )
     return generate(model, tokenizer, [""], settings)[0].text
 
 

@@ -25,6 +25,12 @@ class Plan:
     expected_seconds: float
     peak_flops: float
 
+    @property
+    def seconds(self) -> float:
+        """Time in the loop: as measured under a budget, else a guess from the operations."""
+        guess = self.tokens * self.flops_per_token / (self.peak_flops * EFFICIENCY)
+        return self.expected_seconds or guess
+
     def lines(self) -> list[str]:
         """Return the plan as lines for people."""
         model, settings = self.settings.model, self.settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from langmill.batches.packing import LoaderState
 from langmill.core.device import training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import LangmillError
-from langmill.core.log import warn
+from langmill.core.log import say, warn
 from langmill.training.job import Job, Outcome
 from langmill.training.optimizers import make_optimizer
 from langmill.training.schedules import Progress, learning_rate_scale
@@ -28,8 +29,8 @@ from langmill.training.tracking import Tracker
 
 SAVE_SECONDS = 60.0
 """Time between saved states when --save-every does not say."""
-EVALUATIONS = 10
-"""Evaluations in a run when --evaluate-every does not say."""
+EVALUATIONS, EVALUATION_SECONDS = 10, 10.0
+"""Evaluations in a run when --evaluate-every does not say: so many, but under a budget not more often than this."""
 BAD_STEPS = 3
 """Non-finite steps in a row that are skipped before the run goes back to its last state."""
 ROLLBACKS = 2
@@ -38,13 +39,22 @@ ROLLBACKS = 2
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Gather SIGINT and SIGTERM in a list instead of dying of them; a second one acts at once."""
+    """Gather SIGINT and SIGTERM in a list instead of dying of them; a second one acts at once.
+
+    Two within a second are one: torchrun passes on to its processes what the terminal sent them too.
+    """
     caught: list[str] = []
+    first = 0.0
 
     def note(number: int, frame: Any) -> None:
-        if caught:
+        nonlocal first
+        if not caught:
+            first = time.monotonic()
+            caught.append(signal.Signals(number).name)
+            # Not print, which a signal may have interrupted.
+            os.write(2, b"\nlangmill: stopping after this step and saving; once more to stop at once\n")
+        elif time.monotonic() - first > 1:
             raise KeyboardInterrupt
-        caught.append(signal.Signals(number).name)
 
     try:
         before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -104,6 +114,7 @@ class Trainer:
                 "tokens": self.tokens,
                 "seconds": self.seconds,
                 "progress": self.progress.fraction,
+                "budget": self.settings.budget,
                 "loader": {"epoch": loader.epoch, "rows": loader.rows},
                 "skipped_steps": self.skipped,
                 "rollbacks": self.rollbacks,
@@ -134,7 +145,10 @@ class Trainer:
         self.rollbacks = max(self.rollbacks, facts["rollbacks"])
         self.best = math.inf if facts["best"] is None else facts["best"]
         self.stale = facts["stale"]
-        self.progress.fraction = facts["progress"]
+        same_budget = facts["budget"] == self.settings.budget
+        self.progress.restart(
+            self.step, seconds=self.seconds, fraction=facts["progress"] if same_budget else None
+        )
         if not keep_loader:
             self.job.loader.state = LoaderState(**facts["loader"])
         return True
@@ -142,7 +156,7 @@ class Trainer:
     def update(self) -> dict[str, float] | None:
         """Take one optimiser step; None if its loss or gradient was not finite and it was skipped."""
         batch = self.job.loader.take()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss_sum = torch.zeros((), device=self.device)
         count = torch.zeros((), device=self.device)
         for part in batch.split(self.job.micro_batch):
@@ -173,13 +187,13 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         return {"loss": loss_mean, "gradient_norm": float(norm), "learning_rate_scale": scale}
 
-    def skip(self) -> None:
-        """Count a step whose loss was not finite, and go back to the last state when they pile up."""
+    def skip(self) -> bool:
+        """Count a step whose loss was not finite; when they pile up go back to the last state, and say so."""
         self.skipped += 1
         self.bad += 1
         warn(f"step {self.step}: the loss or its gradient is not finite; the step is skipped")
         if self.bad < BAD_STEPS:
-            return
+            return False
         self.bad = 0
         self.rollbacks += 1
         if self.rollbacks > ROLLBACKS or not self.restore(keep_loader=True):
@@ -189,6 +203,7 @@ class Trainer:
                 f" {self.folder})"
             )
         warn(f"going back to the state of step {self.step} (return {self.rollbacks} of {ROLLBACKS})")
+        return True
 
     def measure(self, tracker: Tracker) -> dict[str, float]:
         """Evaluate the model that is shown, and a sample of it."""
@@ -209,16 +224,34 @@ class Trainer:
             else torch.compiler.set_stance("force_eager")
         )
 
-    def judge(self, tracker: Tracker) -> bool:
-        """Measure, remember the best; return whether early stopping says to end."""
-        figure = next(iter(self.measure(tracker).values()), math.nan)
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether early stopping says to end."""
+        return bool(self.settings.early_stopping) and self.stale >= self.settings.early_stopping
+
+    def judge(self, tracker: Tracker) -> dict[str, float]:
+        """Measure, and remember the best."""
+        metrics = self.measure(tracker)
+        figure = next(iter(metrics.values()), math.nan)
         if figure < self.best:
             self.best, self.stale = figure, 0
             if self.settings.early_stopping:
                 self.best_weights = {name: p.detach().clone() for name, p in self.shown.named_parameters()}
         else:
             self.stale += 1
-        return bool(self.settings.early_stopping) and self.stale >= self.settings.early_stopping
+        return metrics
+
+    def finish(self, tracker: Tracker) -> dict[str, float]:
+        """Save the run's end and return its metrics: under early stopping, those of the best weights met."""
+        self.save()
+        metrics = {} if self.out_of_patience else self.judge(tracker)
+        if self.best_weights is None or not self.stale:
+            return metrics
+        # Only the checkpoint goes back to the best: the state stays what it was, to be gone on from.
+        self.shown.load_state_dict(self.best_weights, strict=False)
+        if self.here.is_main:
+            self.job.save_model(self.folder, self.shown)
+        return self.measure(tracker)
 
 
 def train(
@@ -227,50 +260,64 @@ def train(
     """Run `job` to its end, to its deadline (seconds since the epoch) or to a signal, saving on the way."""
     seed_everything(settings.seed)
     trainer = Trainer(job, settings, folder=folder, here=here, deadline=deadline)
-    resumed = resume and trainer.restore()
-    if not resumed:
-        trainer.save()
-    if job.compile_stack is not None:
-        job.compile_stack(job.model)
-    tracker = Tracker(job, settings, folder=folder, here=here, first_step=trainer.step)
-    begin, before = time.time(), trainer.seconds
-    timed = not math.isinf(deadline)
-    evaluate_every = settings.evaluate_every or (0 if timed else max(1, job.steps // EVALUATIONS))
-    last_saved = last_judged = begin
-    stopped = ended = False
-    job.model.train()
     with stop_signals() as caught:
-        while not (trainer.progress.over or stopped or ended or (trainer.step >= job.steps and not timed)):
-            figures = trainer.update()
-            trainer.step += 1
-            trainer.progress.advance(trainer.step)
-            trainer.seconds = before + time.time() - begin
-            if figures is None:
-                trainer.skip()
-            else:
-                trainer.bad = 0
-                tracker.stepped(trainer.step, trainer.tokens, figures, trainer.progress)
-            stopped = here.any(bool(caught))
-            if not stopped and not trainer.progress.over:
-                if _due(trainer.step, evaluate_every, last_judged, (deadline - begin) / EVALUATIONS):
-                    ended = trainer.judge(tracker)
-                    last_judged = time.time()
-                    trainer.progress.pause()
-                if _due(trainer.step, settings.save_every, last_saved, SAVE_SECONDS):
-                    trainer.save()
-                    last_saved = time.time()
-                    trainer.progress.pause()
-        if trainer.best_weights is not None and not stopped:
-            trainer.shown.load_state_dict(trainer.best_weights, strict=False)
-        trainer.save()
-        metrics = {} if stopped else trainer.measure(tracker)
+        if resume and trainer.restore():
+            say(f"resumed after step {trainer.step}" + (", the run's end" if trainer.progress.over else ""))
+        else:
+            trainer.save()
+        if job.compile_stack is not None:
+            job.compile_stack(job.model)
+        tracker = Tracker(job, settings, folder=folder, here=here, first_step=trainer.step)
+        stopped = run_steps(trainer, tracker, caught)
+        metrics: dict[str, float] = {}
+        if stopped:
+            trainer.save()
+        else:
+            metrics = trainer.finish(tracker)
         tracker.close()
-    why = caught[0] if caught else ("another process" if stopped else "")
+    why = (caught or ["another process"])[0] if stopped else ""
     return Outcome(
         trainer.step, trainer.tokens, trainer.seconds, metrics, why, trainer.skipped, trainer.rollbacks
     )
 
 
-def _due(step: int, every: int, last: float, seconds: float) -> bool:
+def run_steps(trainer: Trainer, tracker: Tracker, caught: list[str]) -> bool:
+    """Step until the run is over or `caught` holds a signal; return whether a signal ended it."""
+    job, settings, progress, here = trainer.job, trainer.settings, trainer.progress, trainer.here
+    begin, before = time.time(), trainer.seconds
+    timed = not math.isinf(progress.deadline)
+    evaluate_every = settings.evaluate_every or (0 if timed else max(1, job.steps // EVALUATIONS))
+    evaluate_seconds = (progress.deadline - begin) / EVALUATIONS
+    last_saved = last_judged = begin
+    job.model.train()
+    while not (progress.over or trainer.out_of_patience):
+        figures = trainer.update()
+        trainer.step += 1
+        progress.advance(trainer.step)
+        progress.fraction = here.agree(progress.fraction)
+        trainer.seconds = before + time.time() - begin
+        if figures is not None:
+            trainer.bad = 0
+            tracker.stepped(trainer.step, trainer.tokens, figures, progress)
+        elif trainer.skip():
+            tracker.rolled_back(trainer.step)
+        if here.any(bool(caught)):
+            return True
+        if progress.over:
+            break
+        if _due(trainer, evaluate_every, last_judged, evaluate_seconds):
+            trainer.judge(tracker)
+            last_judged = time.time()
+            progress.pause()
+        if _due(trainer, settings.save_every, last_saved, SAVE_SECONDS):
+            trainer.save()
+            last_saved = time.time()
+            progress.pause()
+    return False
+
+
+def _due(trainer: Trainer, every: int, last: float, seconds: float) -> bool:
     """Whether something happens now: every `every` steps or, if that is 0, when `seconds` have passed since `last`."""
-    return step % every == 0 if every else time.time() - last >= seconds
+    if every:
+        return trainer.step % every == 0
+    return bool(trainer.here.agree(float(time.time() - last >= seconds)))

@@ -38,7 +38,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     return x if wide else x.mT
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Momentum orthogonalised (matrices), and AdamW for groups that say `kind="adamw"`.
 
     A matrix W of (rows, columns) moves by lr · max(1, rows / columns)^½ · orthogonalise(momentum)
@@ -48,19 +48,20 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
-        defaults = {
-            "kind": "muon",
-            "lr": 0.02,
-            "weight_decay": 0.0,
-            "momentum": 0.95,
-            "steps": 5,
-            "betas": (0.9, 0.95),
-            "eps": 1e-8,
-        }
-        super().__init__(groups, defaults)
+        # Not a torch.optim.Optimizer: that class imports the compiler when it is made, which takes
+        # longer than a short run trains, and nothing of it is needed here.
+        defaults = {"kind": "muon", "lr": 0.02, "weight_decay": 0.0, "momentum": 0.95, "steps": 5}
+        self.param_groups = [{**defaults, "betas": (0.9, 0.95), "eps": 1e-8, **group} for group in groups]
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Apply one update from the gradients."""
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]

@@ -57,6 +57,20 @@ class Progress:
         remaining = left / pace if pace else 0.0
         self.fraction = 1.0 if remaining < 1 else min(1.0, self.fraction + (1 - self.fraction) / remaining)
 
+    def restart(self, step: int, *, seconds: float, fraction: float | None) -> None:
+        """Go on after `step` steps that took `seconds`.
+
+        fraction: where the run stood, if its budget is still the same; steps may have been added.
+        """
+        self._last = self._pace_seconds = None
+        if math.isinf(self.deadline):
+            self.fraction = min(1.0, step / self.steps)
+        elif fraction is not None:
+            self.fraction = fraction
+        else:
+            left = max(0.0, self.deadline - time.time())
+            self.fraction = seconds / (seconds + left) if seconds + left else 1.0
+
     def pause(self) -> None:
         """Leave the time until the next step out of the pace (an evaluation, a save)."""
         self._last = None

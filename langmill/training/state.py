@@ -7,6 +7,7 @@ rename, and only then is the one before it removed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 
 from langmill.core.errors import CheckpointError
 from langmill.core.files import atomic_folder, read_json, remove_partial
+from langmill.core.log import warn
+from langmill.training.optimizers import Muon
 
 KEPT = 2
 """States kept: the newest, and one before it should the newest prove damaged."""
@@ -51,7 +54,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def pack(model: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Tensor]) -> dict[str, Tensor]:
+def saved_seconds(run: Path) -> float:
+    """Return how long the run has trained by its newest whole state; 0 where there is none."""
+    for folder in saved_states(run):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return float(read_json(folder / "state.json")["seconds"])
+    return 0.0
+
+
+def pack(model: nn.Module, optimizer: Muon, extra: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return every tensor of a run under a name, tied weights once."""
     named = dict(model.named_parameters())
     tensors = {f"model.{name}": p.detach() for name, p in named.items()}
@@ -76,24 +87,27 @@ def load_newest_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | N
     Raises CheckpointError when states exist and none can be read.
     """
     remove_partial(run / "state")
-    faults = []
+    faults: dict[Path, str] = {}
     for folder in saved_states(run):
         try:
-            return load_file(folder / "tensors.safetensors"), read_json(folder / "state.json")
+            found = load_file(folder / "tensors.safetensors"), read_json(folder / "state.json")
         except (SafetensorError, OSError, ValueError) as error:
-            faults.append(f"{folder.name}: {error}")
+            faults[folder] = f"{folder.name}: {error}"
+            continue
+        for damaged, fault in faults.items():
+            warn(f"{run}: a saved state is damaged and removed ({fault}); going on from {folder.name}")
+            shutil.rmtree(damaged, ignore_errors=True)
+        return found
     if faults:
         raise CheckpointError(
-            f"{run}: no saved state can be read ({'; '.join(faults)}); start again with another -o, or give"
+            f"{run}: no saved state can be read ({'; '.join(faults.values())}); start again with another -o, or give"
             f" --from {run} to go on from its weights alone"
         )
     return None
 
 
 @torch.no_grad()
-def unpack(
-    tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def unpack(tensors: dict[str, Tensor], model: nn.Module, optimizer: Muon) -> dict[str, Tensor]:
     """Put a state's tensors back; return those of neither the model, the optimiser nor the generators."""
     named = dict(model.named_parameters())
     missing = [name for name in named if f"model.{name}" not in tensors]

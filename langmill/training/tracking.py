@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langmill.core.distributed import World
-from langmill.core.files import atomic_write
+from langmill.core.files import atomic_write, writing_to
 from langmill.core.log import format_count, format_seconds, say
 from langmill.training.job import Job
 from langmill.training.settings import TrainSettings
@@ -30,10 +30,11 @@ def cut_metrics(path: Path, last_step: int) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # A kill may have cut the last line short, in the middle of a character even.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # a kill in the middle of the last line
+        except json.JSONDecodeError:
             continue
         if row.get("step", 0) <= last_step:
             kept.append(line + "\n")
@@ -50,25 +51,41 @@ class Tracker:
         self.first_step, self.smooth, self.last_line = first_step, math.nan, 0.0
         self.window: tuple[float, int] | None = None
         self.tokens_per_second = 0.0
+        self.file: Any = None
         self.events: Any = None
         if not self.active:
             return
-        path = folder / "metrics.jsonl"
-        cut_metrics(path, first_step)
-        self.file = open(path, "a", encoding="utf-8")
+        self.path = folder / "metrics.jsonl"
+        self.rolled_back(first_step)
         if settings.tensorboard and importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
             self.events = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
 
+    def rolled_back(self, step: int) -> None:
+        """Forget what was written of later steps than `step`: they will be taken again."""
+        if not self.active:
+            return
+        if self.file is not None:
+            self.file.close()
+        self.window = None
+        cut_metrics(self.path, step)
+        with writing_to(self.path):
+            self.file = open(self.path, "a", encoding="utf-8")
+
     def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
         """Append one row to metrics.jsonl and to TensorBoard."""
         row = {"kind": kind, "step": step, **{k: round(v, 6) for k, v in figures.items()}}
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        self._append(row)
         if self.events is not None:
-            for name, value in figures.items():
-                self.events.add_scalar(f"{kind}/{name}", value, step)
+            with writing_to(self.folder):
+                for name, value in figures.items():
+                    self.events.add_scalar(f"{kind}/{name}", value, step)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with writing_to(self.path):
+            self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self.file.flush()
 
     def stepped(self, step: int, tokens: int, figures: dict[str, float], progress: Progress) -> None:
         """Take a step's figures; show a line now and then."""
@@ -118,18 +135,16 @@ class Tracker:
         )
         if sample:
             say("    " + sample.replace("\n", "\n    "))
-            self.file.write(
-                json.dumps({"kind": "sample", "step": step, "text": sample}, ensure_ascii=False) + "\n"
-            )
-            self.file.flush()
+            self._append({"kind": "sample", "step": step, "text": sample})
 
     def close(self) -> None:
         """Finish the files and draw the curve."""
         if not self.active:
             return
-        self.file.close()
-        if self.events is not None:
-            self.events.close()
+        with writing_to(self.path):
+            self.file.close()
+            if self.events is not None:
+                self.events.close()
         draw_curve(self.folder)
 
 

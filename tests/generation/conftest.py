@@ -27,7 +27,14 @@ class ByteCodec:
 
 def tiny_model(seed: int = 0, *, vocabulary: int = 257, **changes: Any) -> Transformer:
     """Return a decoder whose every weight, biases and norms included, is random."""
-    stack: dict[str, Any] = {"layers": 2, "width": 32, "heads": 4, "hidden": 48, "causal": True, "max_positions": 64}
+    stack: dict[str, Any] = {
+        "layers": 2,
+        "width": 32,
+        "heads": 4,
+        "hidden": 48,
+        "causal": True,
+        "max_positions": 64,
+    }
     tie = changes.pop("tie_output", True)
     config = TransformerConfig(vocabulary=vocabulary, decoder=StackConfig(**stack | changes), tie_output=tie)
     model = Transformer(config).eval()

@@ -104,7 +104,10 @@ def test_a_changed_weight_is_seen(make_model) -> None:
     ("change", "reason"),
     [
         (lambda m: m.double(), "float64"),
-        (lambda m: setattr(m.decoder.blocks[0].attention, "output", nn.Sequential(nn.Identity())), "Sequential"),
+        (
+            lambda m: setattr(m.decoder.blocks[0].attention, "output", nn.Sequential(nn.Identity())),
+            "Sequential",
+        ),
         (lambda m: m.output.register_forward_hook(lambda *_: None), "listens to a Linear"),
     ],
 )

@@ -88,7 +88,9 @@ def test_logprobs_are_of_the_unfiltered_model(model, codec) -> None:
     row = codec.encode("abc")
     for token, logprob in zip(result.tokens, result.logprobs):
         with torch.no_grad():
-            assert logprob == pytest.approx(float(model(torch.tensor([row]))[0, -1].log_softmax(-1)[token]), abs=1e-4)
+            assert logprob == pytest.approx(
+                float(model(torch.tensor([row]))[0, -1].log_softmax(-1)[token]), abs=1e-4
+            )
         row.append(token)
 
 
@@ -179,7 +181,9 @@ def test_a_long_prompt_is_read_in_parts(model, codec, monkeypatch: pytest.Monkey
 
 
 def test_empty_prompts(model, codec) -> None:
-    assert tokens_of(generate(model, codec, [""], GREEDY)) == tokens_of(generate(model, codec, [[256]], GREEDY))
+    assert tokens_of(generate(model, codec, [""], GREEDY)) == tokens_of(
+        generate(model, codec, [[256]], GREEDY)
+    )
     codec.bos_id = 1
     assert prompt_ids(codec, "") == [1]
     codec.bos_id = codec.eos_id = None

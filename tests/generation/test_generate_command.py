@@ -66,7 +66,7 @@ def test_prompt_files_and_several_prompts(checkpoint, capsys, tmp_path) -> None:
     ],
 )
 def test_mistakes_are_one_line(checkpoint, capsys, arguments, message: str) -> None:
-    status, out, err = run(capsys, checkpoint, *arguments)
+    status, _, err = run(capsys, checkpoint, *arguments)
     assert status == 2
     assert message in err
     assert err.count("\n") == 1

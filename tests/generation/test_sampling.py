@@ -48,7 +48,14 @@ def test_row_generator_depends_on_seed_prompt_and_copy() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", -1), ("top_p", 0), ("top_p", 1.1), ("min_p", 2), ("top_k", -1), ("repetition_penalty", 0)]
+    [
+        ("temperature", -1),
+        ("top_p", 0),
+        ("top_p", 1.1),
+        ("min_p", 2),
+        ("top_k", -1),
+        ("repetition_penalty", 0),
+    ]
     + [("max_tokens", 0), ("stop", ("a", "")), ("temperature", math.nan)],
 )
 def test_settings_out_of_range_are_refused_by_name(name: str, value: object) -> None:
