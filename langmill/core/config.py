@@ -122,7 +122,8 @@ def resolve(kind: type[S], tree: Mapping[str, Any], *, source: str = "") -> S:
         return kind.model_validate(tree)
     except ValidationError as error:
         spell = str if source else option_name
-        known = [spell(name) for name, _ in leaves(kind)]
+        names = [name for name, _ in leaves(kind)]
+        known = [spell(name) for name in {*names, *(name.rpartition(".")[0] for name in names)} if name]
         lines = []
         for fault in error.errors(include_url=False):
             name = spell(".".join(str(part) for part in fault["loc"]))

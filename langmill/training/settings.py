@@ -28,11 +28,13 @@ def parse_seconds(value: object) -> object:
 
 
 def parse_count(value: object) -> object:
-    """Read a number that may carry k, M or G.
+    """Read a whole number that may carry k, M or G, or a power of ten.
 
-    >>> [parse_count(text) for text in ("2000", "1.5M")]
-    [2000, 1500000]
+    >>> [parse_count(text) for text in ("2000", "1.5M", "1e6")]
+    [2000, 1500000, 1000000]
     """
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?[eE]\d{1,2}", value.strip()):
+        return int(float(value))
     if isinstance(value, str) and (match := re.fullmatch(r"([\d.]+)\s*([kKmMgGbB])", value.strip())):
         return round(float(match[1]) * {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}[match[2].lower()])
     return int(value) if isinstance(value, str) and value.strip().isdigit() else value
