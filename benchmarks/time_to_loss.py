@@ -27,7 +27,10 @@ def langmill(*arguments: str) -> tuple[dict, float]:
     """Run a langmill command; return its JSON and its wall time in seconds."""
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "langmill", *arguments, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "langmill", *arguments, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     seconds = time.perf_counter() - begin
     if done.returncode:
@@ -37,7 +40,9 @@ def langmill(*arguments: str) -> tuple[dict, float]:
 
 def run(folder: Path, train: str, held_out: str, options: list[str]) -> dict[str, float]:
     """Train and evaluate one run."""
-    result, seconds = langmill("train", "lm", train, "--held-out-data", held_out, "-o", str(folder), "--overwrite", *options)
+    result, seconds = langmill(
+        "train", "lm", train, "--held-out-data", held_out, "-o", str(folder), "--overwrite", *options
+    )
     score, _ = langmill("evaluate", str(folder), held_out, "--no-references")
     return {
         "seconds": seconds,
@@ -48,7 +53,9 @@ def run(folder: Path, train: str, held_out: str, options: list[str]) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--train", default=str(DATA / "tinyshakespeare.train.txt"))
     parser.add_argument("--held-out", default=str(DATA / "tinyshakespeare.dev.txt"))
     parser.add_argument("--seeds", type=int, default=3)
@@ -57,7 +64,12 @@ def main() -> None:
     for path in (options.train, options.held_out):
         if not Path(path).is_file():
             sys.exit(f"{path}: no such file; give --train and --held-out, tiny Shakespeare cut in two")
-    rows: dict[str, list[dict[str, float]]] = {"nanoGPT recipe": [], "1/15 of its time": [], "1/8": [], "its time": []}
+    rows: dict[str, list[dict[str, float]]] = {
+        "nanoGPT recipe": [],
+        "1/15 of its time": [],
+        "1/8": [],
+        "its time": [],
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seed in range(options.seeds):
@@ -80,7 +92,9 @@ def main() -> None:
 def show(rows: dict[str, list[dict[str, float]]]) -> None:
     """Print the table as it stands: medians over seeds, with the range of the losses."""
     base = rows["nanoGPT recipe"]
-    print(f"\n{'run':<18}{'wall s':>8}{'of base':>9}{'chars/s':>10}{'nats/char':>11}{'range':>16}{'below base':>12}")
+    print(
+        f"\n{'run':<18}{'wall s':>8}{'of base':>9}{'chars/s':>10}{'nats/char':>11}{'range':>16}{'below base':>12}"
+    )
     for label, runs in rows.items():
         if not runs:
             continue
@@ -89,7 +103,10 @@ def show(rows: dict[str, list[dict[str, float]]]) -> None:
         speed = median(r["tokens"] / r["loop_seconds"] for r in runs)
         gain = median(b["nats"] - r["nats"] for r, b in zip(runs, base))
         spread = f"{min(nats):.3f}-{max(nats):.3f}"
-        print(f"{label:<18}{seconds:>8.1f}{ratio:>9.3f}{speed:>10.0f}{median(nats):>11.3f}{spread:>16}{gain:>12.3f}", flush=True)
+        print(
+            f"{label:<18}{seconds:>8.1f}{ratio:>9.3f}{speed:>10.0f}{median(nats):>11.3f}{spread:>16}{gain:>12.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -380,14 +380,19 @@ class Model:
 
         return logprobs(self.model, self._need_tokenizer(), text)
 
-    def generate(self, prompt: str | Sequence[str], **settings: Any) -> Generation | list[Generation]:
-        """Continue a prompt (or several): `SamplingSettings` by name, such as max_tokens=50, seed=1."""
-        from langmill.generation.generate import generate
-        from langmill.generation.sampling import SamplingSettings
+    def generate(self, prompt: str, **settings: Any) -> Generation:
+        """Continue a prompt: settings are those of `SamplingSettings`, such as max_tokens=50, seed=1."""
+        (result,) = self.generate_batch([prompt], **settings)
+        return result
 
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        results = generate(self.model, self._need_tokenizer(), prompts, resolve(SamplingSettings, settings))
-        return results[0] if isinstance(prompt, str) else results
+    def generate_batch(self, prompts: Sequence[str], **settings: Any) -> list[Generation]:
+        """Continue each of several prompts, whose texts do not influence each other."""
+        from langmill.generation.generate import generate
+        from langmill.generation.settings import SamplingSettings
+
+        return generate(
+            self.model, self._need_tokenizer(), list(prompts), resolve(SamplingSettings, settings)
+        )
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Model:

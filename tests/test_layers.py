@@ -68,7 +68,9 @@ def violations(layer: str, source: str) -> list[str]:
         for other in sorted(imported_layers(source))
         if other not in ("load", "train", "__version__")
         and other != layer
-        and (RANK[other] > RANK[layer] or (RANK[other] == RANK[layer] and layer in ("training", "generation")))
+        and (
+            RANK[other] > RANK[layer] or (RANK[other] == RANK[layer] and layer in ("training", "generation"))
+        )
     ]
 
 
@@ -95,7 +97,9 @@ def test_every_file_names_its_layer(path: Path) -> None:
 
 def test_only_core_knows_distribution() -> None:
     users = [
-        path.relative_to(PACKAGE).as_posix() for path in FILES if "torch.distributed" in path.read_text(encoding="utf-8")
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if "torch.distributed" in path.read_text(encoding="utf-8")
     ]
     assert users == ["core/distributed.py"]
 
@@ -106,7 +110,11 @@ def test_no_pickle() -> None:
 
 
 def test_files_are_readable_in_one_sitting() -> None:
-    long = {path.name: count for path in FILES if (count := len(path.read_text(encoding="utf-8").splitlines())) > 450}
+    long = {
+        path.name: count
+        for path in FILES
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 450
+    }
     assert not long
 
 

@@ -20,6 +20,7 @@ from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weig
 from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
 from langmill.models.config import TransformerConfig
+from langmill.models.transformer import Transformer
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.initialise import allocate
@@ -36,8 +37,7 @@ TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 class Checkpoint:
     """A model with what is needed to use it, in memory."""
 
-    model: nn.Module
-    """Has a `config`, a TransformerConfig."""
+    model: Transformer
     tokenizer: Tokenizer | None = None
     family: str = ""
     """The name under which it is written; empty: the first family that can describe the model."""

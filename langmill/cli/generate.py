@@ -62,7 +62,7 @@ def generate(
         write(texts[0])
     begin = time.perf_counter()
     results = generate_texts(
-        loaded.model,  # type: ignore[arg-type]
+        loaded.model,
         loaded.tokenizer,
         texts,
         settings,

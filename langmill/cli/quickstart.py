@@ -18,7 +18,7 @@ PROMPTS = (
     "The with statement ",
 )
 LEFT_OUT = ("test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3", "encodings", "idlelib",
-            "turtledemo", "ensurepip")  # fmt: skip
+            "turtledemo", "ensurepip", "pydoc_data")  # fmt: skip
 """Folders of the standard library that are not read: tests, tables, and what was installed beside it."""
 
 
@@ -35,7 +35,6 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
     English documentation of its language topics. A former quickstart in the output folder is replaced.
     """
     from langmill.api import load, run_training
-    from langmill.core.errors import DataError
     from langmill.core.log import say
     from langmill.evaluation.report import held_out_report
 
@@ -60,15 +59,13 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
     model = load(folder)
     print(held_out_report(folder, model.checkpoint))
     for prompt in prompts or (PROMPTS if not files else ("",)):
-        sample = model.generate(prompt, max_tokens=90, temperature=0.7, top_p=0.95, seed=seed)
+        (sample,) = model.generate_batch([prompt], max_tokens=90, temperature=0.7, top_p=0.95, seed=seed)
         print(f"\n--- {prompt!r}")
         print(prompt + sample.text)
     print(f"\nThe model lies in {folder}/ (curve.png, README.md, metrics.jsonl). Next:")
     print(f"    langmill generate {folder} --prompt 'def parse(' --max-tokens 200")
     print(f"    langmill evaluate {folder} YOUR.txt")
     print("    langmill train lm YOUR.txt --budget 10m -o runs/mine")
-    if not (folder / "model.safetensors").is_file():
-        raise DataError(f"{folder}: the run left no model")
 
 
 def python_corpus() -> Path:
@@ -86,12 +83,11 @@ def python_corpus() -> Path:
     with atomic_folder(folder) as aside:
         for path in sorted(library.rglob("*.py")):
             inside = path.relative_to(library)
-            if any(part in LEFT_OUT for part in inside.parts) or inside.name.startswith("_sysconfigdata"):
+            if is_left_out(inside):
                 continue
-            if inside.parts[:1] == ("pydoc_data",):
-                continue
-            text = path.read_bytes().decode("utf-8", "strict") if is_utf8(path) else ""
-            if text.strip():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            # A file in another encoding (the library has a few, as test cases) is not worth guessing at.
+            if text.strip() and "\ufffd" not in text:
                 (aside / "_".join(inside.parts)).write_text(text, encoding="utf-8")
         from pydoc_data.topics import topics
 
@@ -100,10 +96,6 @@ def python_corpus() -> Path:
     return folder
 
 
-def is_utf8(path: Path) -> bool:
-    """Whether a source file is UTF-8, as all but a few of the library are."""
-    try:
-        path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def is_left_out(inside: Path) -> bool:
+    """Whether a file of the library (a path inside it) is no text to learn from."""
+    return any(part in LEFT_OUT for part in inside.parts) or inside.name.startswith("_sysconfigdata")

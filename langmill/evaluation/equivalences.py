@@ -196,7 +196,7 @@ def saved_is_original(checkpoint: Checkpoint) -> Check:
     if size > LARGEST_COPY_BYTES:
         return Check(name, None, 0.0, f"its {size / 1e9:.0f} GB are not written for a check")
     ids = draw_ids(model)
-    weight: Tensor = model.output.weight  # type: ignore[union-attr,assignment]
+    weight: Tensor = model.output.weight
     with tempfile.TemporaryDirectory(prefix="langmill-doctor-") as folder:
         save_checkpoint(folder, checkpoint)
         again = load_checkpoint(folder, dtype=weight.dtype, device=weight.device)

@@ -73,8 +73,9 @@ def initialise(
                 module.weight.uniform_(-bound, bound, generator=generator)
         elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
             module.weight.fill_(1)
-        if getattr(module, "bias", None) is not None:
-            module.bias.zero_()
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            bias.zero_()
     deviation = 0.02 / (2 * model.config.output_stack.layers) ** 0.5
     for module in model.modules():
         if isinstance(module, Attention | FeedForward):

@@ -8,6 +8,8 @@ A mask is True where a query may look.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.fused import add_norm, gate, rotate_heads
 from langmill.models.positions import rotary_rates, rotary_table
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),

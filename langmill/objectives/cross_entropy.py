@@ -57,7 +57,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         states_grad, weight_grad, bias_grad = (None if g is None else g.mul_(slope) for g in ctx.gradients)
         ctx.gradients = None
         return states_grad, weight_grad, bias_grad, None

@@ -23,7 +23,7 @@ from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say
 from langmill.generation.generate import Generation, generate
-from langmill.generation.sampling import SamplingSettings
+from langmill.generation.settings import SamplingSettings
 from langmill.models.config import TransformerConfig, default_decoder, gpt2_decoder
 from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
@@ -123,7 +123,7 @@ class LanguageModelling:
             return load_checkpoint(request.folder)
         source = load_checkpoint(settings.from_checkpoint)
         config = source.model.config
-        stack = config.output_stack  # type: ignore[union-attr]
+        stack = config.output_stack
         for name in ("layers", "width", "heads", "kv_heads", "hidden"):
             wanted, has = getattr(settings.model, name), getattr(stack, name)
             if wanted and wanted != has:
@@ -157,7 +157,7 @@ class LanguageModelling:
             settings, bytes_per_token=shards.bytes_per_token, seconds=settings.budget
         )
         if source is not None:
-            limit = source.model.config.output_stack.max_positions  # type: ignore[union-attr]
+            limit = source.model.config.output_stack.max_positions
             if settings.model.context > limit:
                 raise ConfigError(
                     f"--model.context {settings.model.context}: the checkpoint looks back over {limit} tokens"
@@ -217,7 +217,7 @@ def make_plan(
         generator = torch.Generator().manual_seed(settings.seed)
         initialise(model, generator, scheme="gpt2" if settings.model.family == "gpt2" else "unit")
     else:
-        model = source.model  # type: ignore[assignment]
+        model = source.model
         stack = model.config.output_stack
         sizes = {"layers": stack.layers, "width": stack.width, "heads": stack.heads, "context": context}
         settings = settings.model_copy(update={"model": settings.model.model_copy(update=sizes)})
@@ -255,9 +255,9 @@ def seconds_left(deadline: float) -> float:
     return max(1.0, (deadline - time.time()) * TRAINING_SHARE)
 
 
-def embeddings(model: nn.Module) -> list[nn.Embedding]:
+def embeddings(model: Transformer) -> list[nn.Embedding]:
     """Return the embeddings that only look up: those not tied to the output layer."""
-    output = model.output.weight  # type: ignore[union-attr]
+    output = model.output.weight
     return [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is not output]
 
 
@@ -330,17 +330,18 @@ COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.3, "mps": 0.0}
 """Share of a step that compiling saves. None on a CPU, where the fused kernels are faster (docs/log.md)."""
 
 
-def compile_decoder(model: nn.Module) -> None:
+def compile_decoder(model: Transformer) -> None:
     """Compile the stack in place; weights keep their names, evaluation and sampling stay eager."""
-    model.decoder.compile(dynamic=False)  # type: ignore[union-attr,operator]
+    assert model.decoder is not None
+    model.decoder.compile(dynamic=False)
 
 
-def save_run(checkpoint: Checkpoint, folder: Path, model: nn.Module) -> None:
+def save_run(checkpoint: Checkpoint, folder: Path, model: Transformer) -> None:
     """Write the checkpoint into the run's folder with `model` as it is now."""
     save_checkpoint(folder, Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config))
 
 
-def show_sample(tokenizer: Tokenizer, context: int, model: nn.Module) -> str:
+def show_sample(tokenizer: Tokenizer, context: int, model: Transformer) -> str:
     """Return a short text from the model."""
     settings = SamplingSettings(
         max_tokens=min(SAMPLE_TOKENS, context - 1), temperature=0.8, top_p=0.95, seed=1
@@ -363,16 +364,16 @@ def quick_evaluation(part: Part, context: int, training_tokens: int, *, here: Wo
     tokens_per_byte = len(part.tokens) / max(1, part.bytes)
 
     @torch.no_grad()
-    def evaluate(model: nn.Module) -> dict[str, float]:
+    def evaluate(model: Transformer) -> dict[str, float]:
         device = next(model.parameters()).device
         total = torch.zeros(2, dtype=torch.float64)
         rows = max(1, MICRO_TOKENS[device.type] // context)
         for i in range(0, len(begins), rows):
-            loss, count = next_token(model, whole.cut(begins[i : i + rows]).to(device))  # type: ignore[arg-type]
+            loss, count = next_token(model, whole.cut(begins[i : i + rows]).to(device))
             total += torch.stack([loss.cpu().double(), count.cpu().double()])
         total = total.to(device if here.size > 1 else "cpu")
         here.sum(total)
-        loss = float(total[0] / total[1])
-        return {"loss": loss, "bits_per_byte": loss * tokens_per_byte / math.log(2)}
+        mean = float(total[0] / total[1])
+        return {"loss": mean, "bits_per_byte": mean * tokens_per_byte / math.log(2)}
 
     return evaluate

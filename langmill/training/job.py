@@ -44,20 +44,20 @@ class Job:
     loader: Loader
     objective: Callable[[Any, Any], tuple[Tensor, Tensor]]
     """(model, batch) → (loss_sum, count)."""
-    evaluate: Callable[[nn.Module], dict[str, float]]
+    evaluate: Callable[[Any], dict[str, float]]
     """Quick held-out metrics; the first is the one that improves by falling."""
-    save_model: Callable[[Path, nn.Module], None]
+    save_model: Callable[[Path, Any], None]
     """Write the checkpoint's weights into the run's folder, atomically."""
     steps: int
     micro_batch: int
     flops_per_token: float
     peak_flops: float = 0.0
     """What the machine reaches in a large matrix product; 0: not measured."""
-    sample: Callable[[nn.Module], str] | None = None
+    sample: Callable[[Any], str] | None = None
     """A short text from the model as it is."""
     units_per_nat: tuple[str, float] = ("loss", 1.0)
     """What progress shows beside the loss in nats a token: a name and a factor (bits a byte)."""
-    compile_stack: Callable[[nn.Module], None] | None = None
+    compile_stack: Callable[[Any], None] | None = None
     """Compiles the model's heavy part in place; None: run as it is."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What the model card should say."""

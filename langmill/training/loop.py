@@ -104,9 +104,8 @@ class Trainer:
     def save(self) -> None:
         """Write the state, then the checkpoint; every process calls, the main one writes."""
         if self.here.is_main:
-            extra = (
-                {} if self.average is None else {f"ema.{n}": p for n, p in self.average.named_parameters()}
-            )
+            averaged = () if self.average is None else tuple(self.average.named_parameters())
+            extra: dict[str, Tensor] = {f"ema.{name}": p for name, p in averaged}
             extra |= {f"best.{name}": p for name, p in (self.best_weights or {}).items()}
             loader = self.job.loader.state
             facts = {

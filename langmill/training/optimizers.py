@@ -78,7 +78,7 @@ class Muon:
         return [[self.state[p][name] for p in parameters] for name in names]
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         (buffers,) = self._state(parameters, "momentum")
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
         torch._foreach_lerp_(gradients, buffers, group["momentum"])  # Nesterov's look ahead
@@ -102,7 +102,7 @@ class Muon:
                 p.add_(update.to(p.dtype), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         means, squares = self._state(parameters, "mean", "square")
         for p in parameters:
             if "step" not in self.state[p]:

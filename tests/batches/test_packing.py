@@ -19,7 +19,9 @@ def part_of(tokens: int, documents: tuple[int, ...] = (0,)) -> Part:
     return Part(np.arange(tokens, dtype=np.uint16), np.asarray(documents, np.int64), tokens, tokens)
 
 
-def loader(tokens: int = 103, *, context: int = 10, rows: int = 3, seed: int = 0, **more: object) -> PackedLoader:
+def loader(
+    tokens: int = 103, *, context: int = 10, rows: int = 3, seed: int = 0, **more: object
+) -> PackedLoader:
     return PackedLoader(part_of(tokens), context=context, rows=rows, seed=seed, **more)  # type: ignore[arg-type]
 
 
@@ -38,9 +40,14 @@ def epoch_ids(source: PackedLoader) -> list[int]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    tokens=some.integers(12, 300), context=some.integers(1, 11), seed=some.integers(0, 5), start=some.integers(0, 3)
+    tokens=some.integers(12, 300),
+    context=some.integers(1, 11),
+    seed=some.integers(0, 5),
+    start=some.integers(0, 3),
 )
-def test_an_epoch_uses_every_token_once_but_at_the_edges(tokens: int, context: int, seed: int, start: int) -> None:
+def test_an_epoch_uses_every_token_once_but_at_the_edges(
+    tokens: int, context: int, seed: int, start: int
+) -> None:
     source = loader(tokens, context=context, rows=1, seed=seed)
     source.state = LoaderState(start, 0)
     ids = epoch_ids(source)
@@ -150,7 +157,9 @@ def test_an_empty_document_changes_nothing() -> None:
 
 
 def test_a_corpus_shorter_than_a_row_is_refused() -> None:
-    with pytest.raises(DataError, match=r"has 10 tokens, fewer than one row of 10 .* --model.context \(at most 9\)"):
+    with pytest.raises(
+        DataError, match=r"has 10 tokens, fewer than one row of 10 .* --model.context \(at most 9\)"
+    ):
         loader(10)
     assert loader(11, rows=1).take() is not None
 

@@ -91,12 +91,24 @@ def test_the_content_digest_tells_texts_apart(tmp_path: Path, tokenizer: Tokeniz
 
 @pytest.mark.parametrize(
     "damage",
-    ["cut tokens", "odd length", "no documents", "short documents", "broken manifest", "old version", "no manifest"],
+    [
+        "cut tokens",
+        "odd length",
+        "no documents",
+        "short documents",
+        "broken manifest",
+        "old version",
+        "no manifest",
+    ],
 )
-def test_damaged_shards_are_not_opened_but_replaced(tmp_path: Path, tokenizer: Tokenizer, damage: str) -> None:
+def test_damaged_shards_are_not_opened_but_replaced(
+    tmp_path: Path, tokenizer: Tokenizer, damage: str
+) -> None:
     folder = tmp_path / "s"
     tokens = build(folder, tokenizer).train.tokens.tolist()
-    target = folder / {"cut tokens": "train.tokens", "odd length": "train.tokens"}.get(damage, "train.documents")
+    target = folder / {"cut tokens": "train.tokens", "odd length": "train.tokens"}.get(
+        damage, "train.documents"
+    )
     if damage == "cut tokens":
         target.write_bytes(target.read_bytes()[:-2])
     elif damage == "odd length":

@@ -57,7 +57,11 @@ def test_rotate_heads(monkeypatch: pytest.MonkeyPatch, normed: bool, table_rows:
             norm.weight.data = random(16, seed=3, grad=False)
         positions = torch.arange(5)[None] + torch.arange(table_rows)[:, None] * 7
         x = random(3, 5, 4, 16, seed=1)
-        out = rotate_heads(x, norm, rotary_table(positions, torch.rand(8, generator=torch.Generator().manual_seed(2)), torch.float32))
+        out = rotate_heads(
+            x,
+            norm,
+            rotary_table(positions, torch.rand(8, generator=torch.Generator().manual_seed(2)), torch.float32),
+        )
         (out * random(3, 4, 5, 16, seed=4)).sum().backward()
         return [out.detach(), x.grad, *[p.grad for p in norm.parameters()]]
 

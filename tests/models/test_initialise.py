@@ -41,9 +41,7 @@ def test_every_block_begins_as_the_identity(model):
         assert not block.feed_forward.down.weight.any()
     x = torch.randn(2, 5, WIDTH)
     rotary = (
-        None
-        if model.config.decoder.positions == "learned"
-        else (torch.ones(1, 5, 16), torch.zeros(1, 5, 16))
+        None if model.config.decoder.positions == "learned" else (torch.ones(1, 5, 16), torch.zeros(1, 5, 16))
     )
     with torch.no_grad():
         for block in model.decoder.blocks:

@@ -41,7 +41,9 @@ def test_equals_torch(monkeypatch: pytest.MonkeyPatch, tokens: int, bias: bool, 
     theirs = F.cross_entropy(full, targets, ignore_index=IGNORED, reduction="sum")  # type: ignore[arg-type]
     torch.testing.assert_close(ours, theirs)
     # A loss is scaled before it goes back: gradients must be scaled with it.
-    for mine, right in zip(gradients(ours * 0.3, states, weight, offset), gradients(theirs * 0.3, states, weight, offset)):
+    for mine, right in zip(
+        gradients(ours * 0.3, states, weight, offset), gradients(theirs * 0.3, states, weight, offset)
+    ):
         torch.testing.assert_close(mine, right)
 
 
@@ -58,7 +60,9 @@ def test_any_shape_of_states() -> None:
     states, weight, offset, targets = problem(24)
     assert states is not None and weight is not None and targets is not None
     flat = linear_cross_entropy(states, weight, targets, bias=offset)
-    assert torch.equal(flat, linear_cross_entropy(states.view(2, 3, 4, -1), weight, targets.view(2, 3, 4), bias=offset))
+    assert torch.equal(
+        flat, linear_cross_entropy(states.view(2, 3, 4, -1), weight, targets.view(2, 3, 4), bias=offset)
+    )
 
 
 @pytest.mark.parametrize("needed", [0, 1, 2])

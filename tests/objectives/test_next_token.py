@@ -20,7 +20,9 @@ VOCABULARY = 29
 def small(kind: str = "qwen3") -> Transformer:
     """Return a model of random weights, biases and norms too."""
     make = gpt2_decoder if kind == "gpt2" else default_decoder
-    config: TransformerConfig = make(VOCABULARY, layers=2, width=32, heads=2, kv_heads=0, hidden=48, context=16, dropout=0.0)
+    config: TransformerConfig = make(
+        VOCABULARY, layers=2, width=32, heads=2, kv_heads=0, hidden=48, context=16, dropout=0.0
+    )
     model = Transformer(config)
     initialise(model, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
@@ -39,7 +41,10 @@ def gradients_of(model: Transformer) -> list[torch.Tensor]:
 @pytest.mark.parametrize("kind", ["qwen3", "gpt2"])
 def test_packed_equals_separate(kind: str) -> None:
     model = small(kind)
-    texts = [torch.randint(0, VOCABULARY, (length,), generator=torch.Generator().manual_seed(length)) for length in (5, 3, 8)]
+    texts = [
+        torch.randint(0, VOCABULARY, (length,), generator=torch.Generator().manual_seed(length))
+        for length in (5, 3, 8)
+    ]
     separate, counts = torch.zeros(()), 0
     for text in texts:
         loss, count = next_token(model, TokenBatch(text[None, :-1], text[None, 1:]))

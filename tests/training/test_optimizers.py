@@ -60,7 +60,9 @@ def test_a_zero_gradient_gives_no_update() -> None:
     assert not orthogonalise(torch.zeros(1, 4, 6)).any()
 
 
-def steps_of(optimizer: Muon | torch.optim.Optimizer, parameters: list[Tensor], count: int = 6) -> list[Tensor]:
+def steps_of(
+    optimizer: Muon | torch.optim.Optimizer, parameters: list[Tensor], count: int = 6
+) -> list[Tensor]:
     """Take some steps with gradients that a seed fixes; return the weights."""
     generator = torch.Generator().manual_seed(9)
     for _ in range(count):
@@ -71,14 +73,19 @@ def steps_of(optimizer: Muon | torch.optim.Optimizer, parameters: list[Tensor], 
 
 
 def two_copies(*shapes: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    values = [torch.randn(shape, generator=torch.Generator().manual_seed(index)) for index, shape in enumerate(shapes)]
+    values = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(index))
+        for index, shape in enumerate(shapes)
+    ]
     return [nn.Parameter(v.clone()) for v in values], [nn.Parameter(v.clone()) for v in values]
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adamw_is_torchs(weight_decay: float) -> None:
     ours, theirs = two_copies((5, 7), (11,), (3,))
-    mine = Muon([{"params": ours, "kind": "adamw", "lr": 3e-3, "betas": (0.8, 0.95), "weight_decay": weight_decay}])
+    mine = Muon(
+        [{"params": ours, "kind": "adamw", "lr": 3e-3, "betas": (0.8, 0.95), "weight_decay": weight_decay}]
+    )
     right = torch.optim.AdamW(theirs, lr=3e-3, betas=(0.8, 0.95), weight_decay=weight_decay, fused=True)
     for one, other in zip(steps_of(mine, ours), steps_of(right, theirs)):
         assert torch.equal(one, other)

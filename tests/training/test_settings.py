@@ -47,7 +47,11 @@ def test_rates_in_powers_of_ten() -> None:
         ("model.layers", "x", "--model.layers: 'x' is not allowed"),
         ("model.dropout", "1.5", "--model.dropout: '1.5' is not allowed: Input should be less than 1"),
         ("optimizer.learning_rate", "0", "--optimizer.learning-rate: '0' is not allowed"),
-        ("optimizer.kind", "sgd", "--optimizer.kind: 'sgd' is not allowed: Input should be 'muon' or 'adamw'"),
+        (
+            "optimizer.kind",
+            "sgd",
+            "--optimizer.kind: 'sgd' is not allowed: Input should be 'muon' or 'adamw'",
+        ),
         ("model.layer", "2", "unknown setting --model.layer; did you mean --model.layers?"),
         ("optimiser.kind", "adamw", "unknown setting --optimiser; did you mean --optimizer?"),
     ],

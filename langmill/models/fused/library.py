@@ -52,6 +52,9 @@ def build(compiler: str, path: Path) -> None:
     """Compile and link `kernels.c` into `path`."""
     with tempfile.TemporaryDirectory() as folder:
         compiled, linked = f"{folder}/kernels.o", f"{folder}/kernels.so"
-        for command in ((compiler, *COMPILE, str(SOURCE), "-o", compiled), (compiler, compiled, *LINK, "-o", linked)):
+        for command in (
+            (compiler, *COMPILE, str(SOURCE), "-o", compiled),
+            (compiler, compiled, *LINK, "-o", linked),
+        ):
             subprocess.run(command, check=True, capture_output=True, timeout=60)
         atomic_write(path, Path(linked).read_bytes())

@@ -17,7 +17,9 @@ from langmill.models.fused.library import library
 
 def usable(*tensors: Tensor) -> bool:
     """Whether the kernels can take these tensors: float32 on the CPU, outside torch.compile."""
-    if torch.compiler.is_compiling() or any(t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors):
+    if torch.compiler.is_compiling() or any(
+        t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors
+    ):
         return False
     return not torch.is_autocast_enabled("cpu") and library() is not None
 
@@ -32,7 +34,9 @@ def call(name: str, *arguments: Tensor | int | float | None) -> None:
             assert argument.is_contiguous()
             converted.append(ctypes.c_void_p(argument.data_ptr()))
         else:
-            converted.append(ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument))
+            converted.append(
+                ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument)
+            )
     kernels = library()
     assert kernels is not None
     getattr(kernels, name)(*converted)
@@ -61,7 +65,7 @@ class _AddNorm(torch.autograd.Function):
         return total, out
 
     @staticmethod
-    def backward(ctx: Any, through: Tensor | None, slope: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, through: Tensor | None, slope: Tensor | None) -> tuple[Any, ...]:
         total, weight, inverse = ctx.saved_tensors
         if slope is None:
             return through, through if ctx.added else None, None, None
@@ -69,7 +73,16 @@ class _AddNorm(torch.autograd.Function):
         through = None if through is None else through.contiguous()
         out, rows = torch.empty_like(total), scratch(weight)
         call(
-            "rms_norm_backward", slope, through, total, weight, inverse, out, rows, inverse.numel(), total.shape[-1]
+            "rms_norm_backward",
+            slope,
+            through,
+            total,
+            weight,
+            inverse,
+            out,
+            rows,
+            inverse.numel(),
+            total.shape[-1],
         )
         return out, out if ctx.added else None, rows.sum(0), None
 
@@ -99,7 +112,7 @@ class _RotateHeads(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
         x, weight, cos, sin, inverse = ctx.saved_tensors
         slope = slope.contiguous()
         out = torch.empty_like(x)
@@ -144,7 +157,7 @@ class _Gate(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor]:
         gated, up = ctx.saved_tensors
         gate_slope, up_slope = torch.empty_like(gated), torch.empty_like(up)
         call("gate_backward", slope.contiguous(), gated, up, gate_slope, up_slope, up.numel())
