@@ -27,10 +27,7 @@ def langmill(*arguments: str) -> tuple[dict, float]:
     """Run a langmill command; return its JSON and its wall time in seconds."""
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "langmill", *arguments, "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-m", "langmill", *arguments, "--json"], capture_output=True, text=True, check=False
     )
     seconds = time.perf_counter() - begin
     if done.returncode:

@@ -20,10 +20,10 @@ from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weig
 from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
 from langmill.models.config import TransformerConfig
-from langmill.models.transformer import Transformer
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.initialise import allocate
+from langmill.models.transformer import Transformer
 
 if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer

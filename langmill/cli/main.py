@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -83,10 +86,9 @@ def langmill() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on stderr and exit status 2."""
-    with contextlib.suppress(ValueError):  # signals belong to the main thread
-        signal.signal(signal.SIGTERM, terminate)
     try:
-        status: Any = langmill.main(args=arguments, prog_name="langmill", standalone_mode=False)
+        with tidy_termination():
+            status: Any = langmill.main(args=arguments, prog_name="langmill", standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.UsageError as error:
@@ -105,10 +107,22 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def terminate(number: int, frame: Any) -> None:
-    """End as Ctrl-C does, tidying up on the way, with the exit status of a SIGTERM."""
-    print("langmill: terminated", file=sys.stderr)
-    sys.exit(128 + number)
+@contextlib.contextmanager
+def tidy_termination() -> Iterator[None]:
+    """Let a SIGTERM end the block as Ctrl-C does, tidying up on the way, with its own exit status."""
+
+    def terminate(number: int, frame: Any) -> None:
+        os.write(2, b"langmill: terminated\n")
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(message: str, context: click.Context | None) -> None:

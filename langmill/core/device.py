@@ -64,14 +64,18 @@ class Machine:
 
 def measure_machine(device: torch.device, *, seconds: float = 1.0) -> Machine:
     """Measure peak matrix product and memory reading for about `seconds`; medians of several."""
-    dtype = training_dtype(device)
-    size = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    flops = 2 * size**3 / _median_seconds(lambda: a @ b, device, seconds / 2)
+    flops = measure_matmul(device, seconds=seconds / 2)
     rows = 1 << (18 if device.type == "cuda" else 14)
     table, vector = torch.randn(rows, 2048, device=device), torch.randn(2048, device=device)
     read = table.numel() * 4 / _median_seconds(lambda: table @ vector, device, seconds / 2)
     return Machine(str(device), torch.get_num_threads(), flops, read)
+
+
+def measure_matmul(device: torch.device, *, seconds: float = 0.5) -> float:
+    """Return the operations a second of a large matrix product in the training precision, measured for `seconds`."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=training_dtype(device)) for _ in range(2))
+    return 2 * size**3 / _median_seconds(lambda: a @ b, device, seconds)
 
 
 def _median_seconds(work, device: torch.device, seconds: float) -> float:

@@ -11,7 +11,6 @@ from torch.overrides import TorchFunctionMode
 from langmill.models.config import TransformerConfig
 from langmill.models.transformer import Attention, FeedForward, Transformer
 
-
 FILLERS = ("normal_", "uniform_", "kaiming_uniform_", "ones_", "zeros_")
 
 

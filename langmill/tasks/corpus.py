@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Literal, cast
 
@@ -64,12 +65,11 @@ class Corpus:
         """How training and held-out text are told apart; reads everything once."""
         if self._split is None:
             fraction = 0.0 if self.held_out else self.settings.held_out
-            try:
-                self._split = plan_split(self.read(self.data), fraction=fraction, seed=self.seed)
-            except DataError as error:
-                if self.report.documents:
-                    raise
-                raise DataError(f"{', '.join(self.data)}: no text to train on; {self.report}") from error
+            documents = self.read(self.data)
+            first = next(documents, None)
+            if first is None:
+                raise DataError(f"{', '.join(self.data)}: no text to train on; {self.report}")
+            self._split = plan_split(chain([first], documents), fraction=fraction, seed=self.seed)
             for reason, count in sorted(self.report.skipped.items()):
                 warn(f"{count} left out: {reason}")
         return self._split

@@ -18,7 +18,7 @@ from langmill.batches.packing import PackedLoader
 from langmill.batches.shards import Part, Shards
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from langmill.core.config import option_name
-from langmill.core.device import can_compile, choose_device, measure_machine, synchronise, training_dtype
+from langmill.core.device import can_compile, choose_device, measure_matmul, synchronise, training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say
@@ -199,9 +199,8 @@ def make_plan(
     here: World,
 ) -> tuple[Plan, Transformer]:
     """Decide every open size, build the model and fix the number of steps."""
-    machine = measure_machine(device, seconds=0.3)
     # Processes measure and read their clocks apart, and must decide alike: the main one's figures hold.
-    peak_flops = here.agree(machine.matmul_flops)
+    peak_flops = here.agree(measure_matmul(device, seconds=0.15))
     corpus_tokens, context = len(shards.train.tokens), settings.model.context
     left = here.agree(seconds_left(deadline)) if settings.budget else 0.0
     flops = left * peak_flops * budget.EFFICIENCY

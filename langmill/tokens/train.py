@@ -311,7 +311,7 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self.stream: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self.stream: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")
         self.counts: Counter[str] = Counter()
         self.dropped: dict[int, str] = {}
 

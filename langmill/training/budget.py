@@ -124,9 +124,11 @@ def fill_model(settings: TrainSettings, *, layers: int, width: int, context: int
     """Return `settings` with the model's open sizes filled in."""
     model = settings.model
     width = model.width or (width if not model.heads else -(-width // model.heads) * model.heads)
-    heads = model.heads or max(2, width // 64)
-    while width % heads:
-        heads -= 1
+    heads = model.heads
+    if not heads:
+        heads = max(2, width // 64)
+        while width % heads:
+            heads -= 1
     filled = {"layers": model.layers or layers, "width": width, "heads": heads, "context": context}
     return settings.model_copy(update={"model": model.model_copy(update=filled)})
 

@@ -94,6 +94,8 @@ class Trainer:
         self.seconds = 0.0
         self.best = math.inf
         self.stale = 0
+        self.judged = 0
+        """The step of the last evaluation."""
         self.best_weights: dict[str, Tensor] | None = None
 
     @property
@@ -119,6 +121,7 @@ class Trainer:
                 "rollbacks": self.rollbacks,
                 "best": None if math.isinf(self.best) else self.best,
                 "stale": self.stale,
+                "judged": self.judged,
             }
             save_state(self.folder, self.step, pack(self.model, self.optimizer, extra), facts)
             self.job.save_model(self.folder, self.shown)
@@ -143,7 +146,7 @@ class Trainer:
         self.skipped = max(self.skipped, facts["skipped_steps"])
         self.rollbacks = max(self.rollbacks, facts["rollbacks"])
         self.best = math.inf if facts["best"] is None else facts["best"]
-        self.stale = facts["stale"]
+        self.stale, self.judged = facts["stale"], facts["judged"]
         same_budget = facts["budget"] == self.settings.budget
         self.progress.restart(
             self.step, seconds=self.seconds, fraction=facts["progress"] if same_budget else None
@@ -231,6 +234,7 @@ class Trainer:
     def judge(self, tracker: Tracker) -> dict[str, float]:
         """Measure, and remember the best."""
         metrics = self.measure(tracker)
+        self.judged = self.step
         figure = next(iter(metrics.values()), math.nan)
         if figure < self.best:
             self.best, self.stale = figure, 0
@@ -288,8 +292,25 @@ def run_steps(trainer: Trainer, tracker: Tracker, caught: list[str]) -> bool:
     evaluate_every = settings.evaluate_every or (0 if timed else max(1, job.steps // EVALUATIONS))
     evaluate_seconds = (progress.deadline - begin) / EVALUATIONS
     last_saved = last_judged = begin
+    saved = trainer.step
     job.model.train()
     while not (progress.over or trainer.out_of_patience):
+        # A run that was stopped before an evaluation that was due makes up for it here.
+        if trainer.judged != trainer.step and _due(trainer, evaluate_every, last_judged, evaluate_seconds):
+            trainer.judge(tracker)
+            last_judged = time.time()
+            progress.pause()
+            if trainer.out_of_patience:
+                break
+        # While steps fail nothing is saved: what a rollback goes back to must lie before them.
+        if (
+            saved != trainer.step
+            and not trainer.bad
+            and _due(trainer, settings.save_every, last_saved, SAVE_SECONDS)
+        ):
+            trainer.save()
+            saved, last_saved = trainer.step, time.time()
+            progress.pause()
         figures = trainer.update()
         trainer.step += 1
         progress.advance(trainer.step)
@@ -302,16 +323,6 @@ def run_steps(trainer: Trainer, tracker: Tracker, caught: list[str]) -> bool:
             tracker.rolled_back(trainer.step)
         if here.any(bool(caught)):
             return True
-        if progress.over:
-            break
-        if _due(trainer, evaluate_every, last_judged, evaluate_seconds):
-            trainer.judge(tracker)
-            last_judged = time.time()
-            progress.pause()
-        if _due(trainer, settings.save_every, last_saved, SAVE_SECONDS):
-            trainer.save()
-            last_saved = time.time()
-            progress.pause()
     return False
 
 

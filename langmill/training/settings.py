@@ -107,7 +107,7 @@ class DataSettings(Settings):
     """Encoding of text files."""
     on_bad_row: Literal["fail", "skip"] = "fail"
     """What to do about a row or file that cannot be read; skips are counted and shown."""
-    held_out: float = Field(0.05, ge=0, lt=1)
+    held_out: float = Field(0.05, ge=0, le=0.5)
     """Share of the documents kept from training to evaluate on, when no --held-out-data is given."""
 
 

@@ -156,7 +156,9 @@ def draw_curve(folder: Path) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     from matplotlib.figure import Figure
 
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    # Not splitlines, which also cuts at characters that a sample may hold.
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
     train = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
     held_out = [(row["step"], row["loss"]) for row in rows if row["kind"] == "held_out" and "loss" in row]
     if not train:

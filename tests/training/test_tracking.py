@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from toy_jobs import go, make_job
 
 from langmill.training import tracking
 from langmill.training.tracking import cut_metrics, draw_curve
-from toy_jobs import go, make_job
 
 
 def test_rows_after_the_saved_step_are_dropped(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     job = make_job(steps=6)
     job.sample = lambda model: "a\u2028 text\n中"
     go(job, tmp_path / "a", evaluate_every=3)
-    go(job, tmp_path / "a", resume=True, evaluate_every=3)  # reads them all again
+    go(job, tmp_path / "a", resume=True, evaluate_every=3, curve=True)  # reads them all again
     rows = [
         json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text("utf-8").split("\n") if line
     ]
@@ -44,7 +44,7 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 def test_a_curve_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    go(make_job(steps=3), tmp_path / "a")
+    go(make_job(steps=3), tmp_path / "a", curve=True)
     assert (tmp_path / "a" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -57,7 +57,7 @@ def test_without_the_optional_libraries(
         "find_spec",
         lambda name: None if name in ("tensorboard", "matplotlib") else find(name),
     )
-    go(make_job(steps=3), tmp_path / "a", tensorboard=True)
+    go(make_job(steps=3), tmp_path / "a", tensorboard=True, curve=True)
     assert "curve.png is not drawn: matplotlib is missing" in capsys.readouterr().err
     assert not list((tmp_path / "a").glob("events*"))
     draw_curve(tmp_path / "a")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from langmill.models.config import default_decoder
 from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
+from langmill.training import tracking
 from langmill.training.job import Job, Outcome
 from langmill.training.loop import train
 from langmill.training.settings import TrainSettings
@@ -83,11 +86,21 @@ def settings_of(**given: Any) -> TrainSettings:
 
 
 def go(
-    job: Job, folder: Path, *, resume: bool = False, deadline: float = math.inf, **settings: Any
+    job: Job,
+    folder: Path,
+    *,
+    resume: bool = False,
+    deadline: float = math.inf,
+    curve: bool = False,
+    **settings: Any,
 ) -> Outcome:
-    """Run the loop in a folder."""
+    """Run the loop in a folder; drawing the curve takes longer than the run, and is left out unless asked for."""
     folder.mkdir(exist_ok=True)
-    return train(job, settings_of(**settings), folder=folder, here=World(), resume=resume, deadline=deadline)
+    drawing = contextlib.nullcontext() if curve else mock.patch.object(tracking, "draw_curve")
+    with drawing:
+        return train(
+            job, settings_of(**settings), folder=folder, here=World(), resume=resume, deadline=deadline
+        )
 
 
 def weights_of(job: Job) -> dict[str, Tensor]:

@@ -1,0 +1,186 @@
+"""Training step against Transformers: same architecture, batch, precision and optimiser (fused AdamW).
+
+Each contestant is a process of its own that has built its model and warmed up; the parent lets them step
+in turn, so that a drift of the machine's speed falls on all. Printed are the median step, tokens a second,
+the ratio to the better of Transformers' two (eager and compiled), and peak memory.
+
+    python benchmarks/throughput.py --sizes 10m 124m --steps 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+SIZES = {
+    # family: layers, width, heads, vocabulary, rows, tokens a row
+    "10m": (6, 320, 5, 8192, 8, 256),
+    "124m": (12, 768, 12, 50257, 4, 256),
+}
+CONTESTANTS = ("langmill", "transformers", "transformers compiled")
+
+
+def build_ours(family: str, size: tuple[int, ...]):
+    """Return a function that takes one training step of langmill, with its default settings but AdamW."""
+    import torch
+
+    from langmill.batches.batch import TokenBatch
+    from langmill.models.config import default_decoder, gpt2_decoder
+    from langmill.models.initialise import initialise
+    from langmill.models.transformer import Transformer
+    from langmill.objectives.next_token import next_token
+    from langmill.training.optimizers import make_optimizer
+
+    layers, width, heads, vocabulary, rows, tokens = size
+    make = gpt2_decoder if family == "gpt2" else default_decoder
+    model = Transformer(make(vocabulary, layers=layers, width=width, heads=heads, context=tokens))
+    initialise(model, torch.Generator().manual_seed(0))
+    optimizer = make_optimizer(
+        model,
+        kind="adamw",
+        learning_rate=3e-4,
+        matrix_learning_rate=3e-4,
+        weight_decay=0.1,
+        betas=(0.9, 0.95),
+        momentum=0.95,
+    )
+    ids = torch.randint(vocabulary, (rows, tokens + 1), generator=torch.Generator().manual_seed(1))
+    batch = TokenBatch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
+
+    def step() -> float:
+        loss, count = next_token(model, batch)
+        (loss / count).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss / count)
+
+    return step
+
+
+def build_theirs(family: str, size: tuple[int, ...], compiled: bool):
+    """Return a function that takes one training step of Transformers' model of the same shape."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+
+    from langmill.models.config import default_decoder
+
+    layers, width, heads, vocabulary, rows, tokens = size
+    torch.manual_seed(0)
+    if family == "gpt2":
+        config = GPT2Config(
+            vocab_size=vocabulary, n_layer=layers, n_embd=width, n_head=heads, n_positions=tokens,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        model = GPT2LMHeadModel(config)
+    else:
+        ours = default_decoder(vocabulary, layers=layers, width=width, heads=heads, context=tokens).decoder
+        assert ours is not None
+        config = Qwen3Config(
+            vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            num_key_value_heads=heads, head_dim=ours.head_width, intermediate_size=ours.hidden,
+            max_position_embeddings=tokens, tie_word_embeddings=True, use_cache=False,
+        )  # fmt: skip
+        model = Qwen3ForCausalLM(config)
+    model.train()
+    if compiled:
+        model = torch.compile(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    ids = torch.randint(vocabulary, (rows, tokens + 1), generator=torch.Generator().manual_seed(1))
+    inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+    def step() -> float:
+        # shift_labels: already shifted, so that both predict exactly the same tokens.
+        loss = model(input_ids=inputs, labels=labels, shift_labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    return step
+
+
+def peak_bytes() -> int:
+    """Return the most memory this process has held."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def work(contestant: str, family: str, size: tuple[int, ...]) -> None:
+    """Be a contestant: step whenever a line comes in, answer with the seconds it took."""
+    begin = time.perf_counter()
+    step = (
+        build_ours(family, size)
+        if contestant == "langmill"
+        else build_theirs(family, size, compiled=contestant.endswith("compiled"))
+    )
+    for _ in range(2):
+        step()
+    print(json.dumps({"ready": time.perf_counter() - begin}), flush=True)
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        loss = step()
+        seconds = time.perf_counter() - begin
+        print(json.dumps({"seconds": seconds, "loss": loss, "peak": peak_bytes()}), flush=True)
+
+
+def contest(family: str, name: str, steps: int) -> None:
+    """Run one family at one size and print its table."""
+    size = SIZES[name]
+    workers, ready = {}, {}
+    for contestant in CONTESTANTS:
+        command = [sys.executable, __file__, "--worker", contestant, "--families", family, "--sizes", name]
+        workers[contestant] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        line = workers[contestant].stdout.readline()
+        if not line:
+            sys.exit(f"{contestant} failed to start; run it alone: {' '.join(command)}")
+        ready[contestant] = json.loads(line)["ready"]
+    answers: dict[str, list[dict]] = {contestant: [] for contestant in CONTESTANTS}
+    for _ in range(steps):
+        for contestant, worker in workers.items():
+            worker.stdin.write("step\n")
+            worker.stdin.flush()
+            answers[contestant].append(json.loads(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    rows, tokens = size[4], size[5]
+    seconds = {c: median(a["seconds"] for a in answers[c]) for c in CONTESTANTS}
+    peaks = {c: max(a["peak"] for a in answers[c]) for c in CONTESTANTS}
+    best = min(seconds[c] for c in CONTESTANTS[1:])
+    leanest = min(peaks[c] for c in CONTESTANTS[1:])
+    print(f"\n{family} {name}, {rows} x {tokens} tokens, float32, {steps} interleaved steps")
+    print(f"{'':<24}{'ms/step':>9}{'tokens/s':>10}{'speed':>8}{'peak MB':>9}{'memory':>8}{'ready s':>9}")
+    for c in CONTESTANTS:
+        print(
+            f"{c:<24}{seconds[c] * 1e3:>9.0f}{rows * tokens / seconds[c]:>10.0f}{best / seconds[c]:>8.2f}"
+            f"{peaks[c] / 1e6:>9.0f}{peaks[c] / leanest:>8.2f}{ready[c]:>9.0f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", default=["qwen3", "gpt2"], choices=["gpt2", "qwen3"])
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker, options.families[0], SIZES[options.sizes[0]])
+        return
+    for name in options.sizes:
+        for family in options.families:
+            contest(family, name, options.steps)
+
+
+if __name__ == "__main__":
+    main()
