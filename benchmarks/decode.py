@@ -210,6 +210,25 @@ def write_model(folder: Path) -> int:
     return 4 * sum(model.get_parameter(name).numel() for name in names)
 
 
+def busy_seconds(pid: int | None = None) -> float:
+    """Return the CPU seconds used so far by a process, or by everything; 0 where the system does not tell."""
+    stat = Path("/proc/stat" if pid is None else f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    ticks = stat.read_text().rsplit(")")[-1].split()
+    return sum(map(int, ticks[1:4] if pid is None else ticks[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(seconds: float) -> None:
+    """Return when other programs use less than a tenth of a core, or after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = busy_seconds()
+        time.sleep(0.5)
+        if busy_seconds() - before < 0.05:
+            return
+
+
 class Contestant:
     """A process that generates when asked."""
 
@@ -259,7 +278,7 @@ def line_up(options: argparse.Namespace, folder: Path) -> list[Contestant]:
         python = next((p for p in (sys.executable, options.peers_python) if p and installed(p, module)), None)
         if name == "llama.cpp":
             note = "is installed, but this script cannot drive it yet" if python else "is not installed"
-            print(f"{name}: {note}; left out (see docs for a figure measured by hand)")
+            print(f"{name}: {note}; left out")
         elif python is None:
             print(f"{name}: not installed; left out (pip install {module})")
         else:
@@ -295,26 +314,32 @@ def referee(options: argparse.Namespace) -> None:
 def table(contestants: list[Contestant], batch: int, weight_bytes: int, options: argparse.Namespace) -> None:
     """Run the rounds of one batch size and print what came of them."""
     seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    others: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     tokens: dict[str, list[list[int]]] = {}
-    for number in range(options.rounds + 1):
+    for contestant in contestants:
+        contestant.ask(batch, options.prompt_tokens, 8)  # warms up
+    for _ in range(options.rounds):
         for contestant in contestants:
-            new_tokens = options.new_tokens if number else 8  # the first round warms up
-            taken, tokens[contestant.name] = contestant.ask(batch, options.prompt_tokens, new_tokens)
-            if number:
-                seconds[contestant.name].append(taken)
+            wait_for_quiet(options.patience)
+            pid = contestant.process.pid
+            before = busy_seconds() - busy_seconds(pid)
+            taken, tokens[contestant.name] = contestant.ask(batch, options.prompt_tokens, options.new_tokens)
+            seconds[contestant.name].append(taken)
+            others[contestant.name].append((busy_seconds() - busy_seconds(pid) - before) / taken)
     print(f"\nbatch {batch}: {options.prompt_tokens} + {options.new_tokens} tokens, {options.rounds} rounds")
-    print(f"{'':18}{'tokens/s':>10}{'best':>8}{'GB/s':>7}{'same tokens':>13}")
-    speeds = {name: batch * options.new_tokens / median(times) for name, times in seconds.items()}
-    for name, speed in speeds.items():
-        best = batch * options.new_tokens / min(seconds[name])
+    print(f"{'':18}{'tokens/s':>10}{'best':>8}{'GB/s':>7}{'same tokens':>13}{'cores lost to others':>22}")
+    for name, times in seconds.items():
+        speed, best = (batch * options.new_tokens / value for value in (median(times), min(times)))
         same = agreement(tokens[name], tokens["langmill (torch)"])
-        print(f"{name:18}{speed:10.1f}{best:8.1f}{speed / batch * weight_bytes / 1e9:7.1f}{same:13.0%}")
-    for name in speeds:
-        if name != "langmill":
-            ratios = [theirs / ours for ours, theirs in zip(seconds["langmill"], seconds[name])]
-            print(
-                f"langmill / {name:20} {median(ratios):5.2f}  (rounds: {' '.join(f'{r:.2f}' for r in ratios)})"
-            )
+        moved = speed / batch * weight_bytes / 1e9
+        print(f"{name:18}{speed:10.1f}{best:8.1f}{moved:7.1f}{same:13.0%}{median(others[name]):22.2f}")
+    for name in list(seconds)[1:]:
+        ratios = [theirs / ours for ours, theirs in zip(seconds["langmill"], seconds[name])]
+        best_ratio = min(seconds[name]) / min(seconds["langmill"])
+        rounds = " ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(
+            f"langmill / {name:18} {median(ratios):5.2f} median, {best_ratio:5.2f} of the best (rounds: {rounds})"
+        )
 
 
 def main() -> None:
@@ -328,6 +353,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--isa", choices=["native", "avx2"], default="native")
+    parser.add_argument(
+        "--patience", type=float, default=5, help="seconds to wait for a quiet machine each time"
+    )
     parser.add_argument("--peers-python", default="", help="a Python that has peers which this one has not")
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

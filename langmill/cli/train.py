@@ -58,6 +58,7 @@ def train(
     langmill train lm corpus/ --tokenizer char --steps 2000 --model.layers 4 --model.width 128
     """
     from langmill.api import run_training
+    from langmill.core.distributed import world
 
     if source is not None:
         overrides["from_checkpoint"] = source
@@ -71,7 +72,9 @@ def train(
         resume=resume == "auto",
         overwrite=overwrite,
     )
-    if as_json:
+    if not world().is_main:
+        pass  # one of several processes speaks for all
+    elif as_json:
         print(json.dumps(asdict(result), ensure_ascii=False, default=str))
     else:
         print(result.summary())

@@ -68,7 +68,8 @@ SCORE_ROWS = np.int64(64)
 LINE_BYTES = np.int64(64)
 """Counters stand a cache line apart, so that they do not slow each other."""
 PHASES_PER_LAYER = np.int64(7)
-SPINS = int(os.environ.get("SPINS", 2000))
+SPINS = np.int64(2000)
+"""How often a thread looks whether the others are done before it lends its core to another program."""
 
 FLOAT, INTEGER = types.CPointer(types.float32), types.CPointer(types.int64)
 _give_way = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())

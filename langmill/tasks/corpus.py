@@ -92,10 +92,10 @@ class Corpus:
 def choose_vocabulary(corpus: Corpus) -> int:
     """Return a size for a tokenizer trained here: a power of two that grows with the corpus.
 
-    About 1,500 · (megabytes)^0.3, and at least twice the different characters in the first part of
+    About 2,000 · (megabytes)^0.3, and at least twice the different characters in the first part of
     the text, so that Chinese characters get tokens of their own.
     """
-    size = 1500 * max(corpus.split.characters / 1e6, 0.05) ** 0.3
+    size = 2000 * max(corpus.split.characters / 1e6, 0.05) ** 0.3
     seen: set[str] = set()
     read = 0
     for text in corpus.training_texts():

@@ -220,6 +220,7 @@ def make_plan(
         stack = model.config.output_stack
         sizes = {"layers": stack.layers, "width": stack.width, "heads": stack.heads, "context": context}
         settings = settings.model_copy(update={"model": settings.model.model_copy(update=sizes)})
+    settings = budget.fill_rates(settings, width=model.config.output_stack.width)
     model.to(device)
     parameters = sum(p.numel() for p in model.parameters())
     stack = model.config.output_stack

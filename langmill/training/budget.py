@@ -133,6 +133,19 @@ def fill_model(settings: TrainSettings, *, layers: int, width: int, context: int
     return settings.model_copy(update={"model": model.model_copy(update=filled)})
 
 
+def fill_rates(settings: TrainSettings, *, width: int) -> TrainSettings:
+    """Return `settings` with open learning rates filled in: 0.11 / √width for AdamW, 0.02 for Muon.
+
+    The embeddings' rate falls with the width as in Yang et al. 2022 (arXiv:2203.03466); Muon's needs
+    no scaling, a step's spectral size being fixed. A model that is already trained moves by a tenth.
+    """
+    wanted = settings.optimizer
+    share = 0.1 if settings.from_checkpoint else 1.0
+    rate = wanted.learning_rate or share * (0.11 if wanted.kind == "muon" else 0.011) / math.sqrt(width)
+    rates = {"learning_rate": rate, "matrix_learning_rate": wanted.matrix_learning_rate or share * 0.02}
+    return settings.model_copy(update={"optimizer": wanted.model_copy(update=rates)})
+
+
 def wanted_steps(settings: TrainSettings, *, step_tokens: int, corpus_tokens: int) -> int:
     """Return the steps that --steps, --tokens or --epochs ask for; 0 when none of them does."""
     if settings.steps:

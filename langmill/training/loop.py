@@ -78,6 +78,7 @@ class Trainer:
         self.device = next(self.model.parameters()).device
         self.dtype = training_dtype(self.device)
         wanted = settings.optimizer
+        assert wanted.learning_rate > 0 and wanted.matrix_learning_rate > 0, "the plan fills in the rates"
         self.optimizer = make_optimizer(
             self.model,
             kind=wanted.kind,

@@ -70,10 +70,10 @@ class OptimizerSettings(Settings):
 
     kind: Literal["muon", "adamw"] = "muon"
     """muon: matrices by Muon, the rest by AdamW. adamw: everything by AdamW."""
-    learning_rate: float = Field(0.003, gt=0)
-    """Peak rate of AdamW."""
-    matrix_learning_rate: float = Field(0.02, gt=0)
-    """Peak rate of Muon."""
+    learning_rate: float = Field(0.0, ge=0)
+    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint."""
+    matrix_learning_rate: float = Field(0.0, ge=0)
+    """Peak rate of Muon; 0: 0.02, a tenth of that from a checkpoint."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay of matrices."""
     beta1: float = Field(0.9, ge=0, lt=1)

@@ -60,7 +60,7 @@ def test_prompt_files_and_several_prompts(checkpoint, capsys, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--top-p", "2"), "top_p"),
+        (("--top-p", "2"), "--top-p: '2' is not allowed"),
         (("--prompt-file", "/nowhere/p.txt"), "/nowhere/p.txt: cannot be read"),
         (("--prompt", "a" * 99), "prompt 1 has 99 tokens; the model reads 64"),
     ],

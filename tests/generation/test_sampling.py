@@ -59,12 +59,12 @@ def test_row_generator_depends_on_seed_prompt_and_copy() -> None:
     + [("max_tokens", 0), ("stop", ("a", "")), ("temperature", math.nan)],
 )
 def test_settings_out_of_range_are_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(ConfigError, match=name.replace("_", "-")):
         resolve(SamplingSettings, {name: value})
 
 
 def test_unknown_setting_gets_a_hint() -> None:
-    with pytest.raises(ConfigError, match="did you mean temperature"):
+    with pytest.raises(ConfigError, match="did you mean --temperature"):
         resolve(SamplingSettings, {"temprature": 1})
 
 

@@ -43,27 +43,35 @@ class Runs:
     def start(self, *arguments: str) -> BaseProcess:
         """Begin a run."""
         environment = {"LANGMILL_CACHE": os.environ["LANGMILL_CACHE"]}
-        process = self.context.Process(target=train_here, args=(list(arguments), str(self.folder), environment))
+        process = self.context.Process(
+            target=train_here, args=(list(arguments), str(self.folder), environment)
+        )
         process.start()
         return process
 
     def finish(self, *arguments: str) -> int | None:
         """Run to the end and return the exit status."""
         process = self.start(*arguments)
-        process.join(60)
+        process.join(200)
         return process.exitcode
 
-    def kill_at_random(self, draw: random.Random, *arguments: str) -> bool:
-        """Start a run and kill it at a random moment after its first save; False if it ended before that."""
+    def kill_at_random(self, draw: random.Random, *arguments: str) -> None:
+        """Start a run and kill it at a random moment soon after it has saved something new."""
         run = self.folder / arguments[arguments.index("-o") + 1]
+        before = newest_state(run)
         process = self.start(*arguments)
-        while process.is_alive() and not (run / "model.safetensors").is_file():
-            time.sleep(0.002)
-        time.sleep(draw.uniform(0.0, 0.25))
-        alive = process.is_alive()
-        if alive:
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGKILL)
+        while newest_state(run) == before:
+            assert process.is_alive(), (self.folder / "log.txt").read_text(encoding="utf-8")
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0.0, 0.1))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
         process.join(60)
+        assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
         load_checkpoint(run)
-        return alive
+
+
+def newest_state(run: Path) -> str:
+    """Return the name of a run's newest state at which its checkpoint is whole; empty before the first."""
+    states = sorted(path.name for path in run.glob("state/step-*"))
+    return states[-1] if states and (run / "model.safetensors").is_file() else ""

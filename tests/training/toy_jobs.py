@@ -81,7 +81,8 @@ def make_job(
 
 def settings_of(**given: Any) -> TrainSettings:
     """Return settings by name, `optimizer__ema=…` for the nested ones."""
-    tree = nest({name.replace("__", "."): value for name, value in given.items()})
+    rates = {"optimizer__learning_rate": 0.003, "optimizer__matrix_learning_rate": 0.02}
+    tree = nest({name.replace("__", "."): value for name, value in (rates | given).items()})
     return resolve(TrainSettings, {"tensorboard": False, **tree})
 
 
