@@ -70,7 +70,8 @@ class LanguageModelling:
             )
         # A row needs a token to read and one to predict; a corpus shorter than the context shortens it.
         settings = self._fit_context(settings, shards, source)
-        deadline = request.started + settings.budget if settings.budget else math.inf
+        finish = min(FINISH_SECONDS, FINISH_SHARE * settings.budget)
+        deadline = request.started + settings.budget - finish if settings.budget else math.inf
         seed_everything(settings.seed)
         plan, model = make_plan(
             settings, shards, tokenizer, source, device=device, deadline=deadline, here=request.here
@@ -246,7 +247,9 @@ def make_plan(
     return plan, model
 
 
-TRAINING_SHARE = 0.93
+FINISH_SECONDS, FINISH_SHARE = 4.0, 0.15
+"""Time of a budget kept for the last evaluation, saving and the curve: so much, or this share of a short one."""
+TRAINING_SHARE = 0.97
 """Share of the time left that goes into steps; the rest is for evaluations and saving."""
 
 
