@@ -61,5 +61,5 @@ class Task(Protocol):
     def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Any]:
         """Return one result a input, in order."""
 
-    def score(self, checkpoint: Checkpoint, data: Sequence[str]) -> Any:
-        """Return metrics of the checkpoint on the data."""
+    def score(self, results: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        """Return metrics of results against what they should have been, one reference a result."""

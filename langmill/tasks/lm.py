@@ -175,9 +175,16 @@ class LanguageModelling:
         assert checkpoint.tokenizer is not None
         return generate(checkpoint.model, checkpoint.tokenizer, list(inputs), SamplingSettings())
 
-    def score(self, checkpoint: Checkpoint, data: Sequence[str]) -> Any:
-        """Scoring text needs windows over whole documents, which `evaluation.language` cuts."""
-        raise NotImplementedError("use langmill.evaluation.language.evaluate_files")
+    def score(self, results: Sequence[Generation], references: Sequence[str]) -> dict[str, float]:
+        """Return the share of continuations that equal their reference, white space around them aside.
+
+        How well a model predicts text, in bits per byte, is no matter of answers and references:
+        `evaluation.language` asks the model for log-probabilities.
+        """
+        if len(results) != len(references):
+            raise DataError(f"{len(results)} continuations and {len(references)} references; one for each is needed")
+        equal = [result.text.strip() == reference.strip() for result, reference in zip(results, references)]
+        return {"exact_match": sum(equal) / max(1, len(equal))}
 
 
 def share(rows: int, here: World) -> int:

@@ -11,7 +11,7 @@ import torch
 
 from langmill.batches.shards import Part
 from langmill.core.distributed import World
-from langmill.core.errors import ConfigError
+from langmill.core.errors import ConfigError, DataError
 from langmill.models.config import default_decoder
 from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
@@ -19,7 +19,7 @@ from langmill.objectives.cross_entropy import IGNORED
 from langmill.tasks import find_task
 from langmill.tasks import lm as task
 from langmill.tasks.base import Request
-from langmill.tasks.lm import embeddings, new_config, quick_evaluation, share
+from langmill.tasks.lm import LanguageModelling, embeddings, new_config, quick_evaluation, share
 from langmill.training import budget
 from langmill.training.settings import ModelSettings, TrainSettings
 from small_runs import write_text
@@ -163,3 +163,12 @@ def test_gpt2_has_no_grouped_heads() -> None:
     )
     with pytest.raises(ConfigError, match="--model.kv-heads: the gpt2 family"):
         new_config(settings, Fifty())  # type: ignore[arg-type]
+
+
+def test_score_counts_equal_continuations() -> None:
+    from langmill.generation.generate import Generation
+
+    results = [Generation(text, (), (), "stop", 1) for text in (" yes ", "不", "no")]
+    assert LanguageModelling().score(results, ["yes", "不", "maybe"]) == {"exact_match": pytest.approx(2 / 3)}
+    with pytest.raises(DataError, match="3 continuations and 1 references"):
+        LanguageModelling().score(results, ["yes"])
