@@ -89,7 +89,9 @@ def build_theirs(family: str, size: tuple[int, ...], compiled: bool):
     model.train()
     if compiled:
         model = torch.compile(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
     ids = torch.randint(vocabulary, (rows, tokens + 1), generator=torch.Generator().manual_seed(1))
     inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
@@ -168,7 +170,9 @@ def contest(family: str, name: str, steps: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--families", nargs="+", default=["qwen3", "gpt2"], choices=["gpt2", "qwen3"])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--steps", type=int, default=8)

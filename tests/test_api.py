@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import assert_same_weights, write_text
 
 import langmill
 from langmill.core.errors import ConfigError, DataError, LangmillError
 from langmill.tasks import lm
 from langmill.training import tracking
-from small_runs import assert_same_weights, write_text
 
 MODEL = {"layers": 1, "width": 32, "context": 16}
 

@@ -16,7 +16,7 @@ _quiet = False
 
 def set_quiet(quiet: bool) -> None:
     """Silence `say` (warnings stay), as processes of a group other than the first do."""
-    global _quiet
+    global _quiet  # noqa: PLW0603 - one switch a process, as stderr itself is one
     _quiet = quiet
 
 

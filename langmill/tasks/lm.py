@@ -182,7 +182,9 @@ class LanguageModelling:
         `evaluation.language` asks the model for log-probabilities.
         """
         if len(results) != len(references):
-            raise DataError(f"{len(results)} continuations and {len(references)} references; one for each is needed")
+            raise DataError(
+                f"{len(results)} continuations and {len(references)} references; one for each is needed"
+            )
         equal = [result.text.strip() == reference.strip() for result, reference in zip(results, references)]
         return {"exact_match": sum(equal) / max(1, len(equal))}
 

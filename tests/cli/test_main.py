@@ -9,9 +9,9 @@ import sys
 import time
 
 import pytest
+from small_runs import CommandLine
 
 from langmill.cli.main import COMMANDS, HABITS
-from small_runs import CommandLine
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from small_runs import TINY, CommandLine, Said, assert_same_weights, everything_in, write_text
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from langmill.tasks import lm
 from langmill.training import tracking
-from small_runs import TINY, CommandLine, Said, assert_same_weights, everything_in, write_text
 
 RUN = (*TINY, "--steps", "8")
 

@@ -94,9 +94,14 @@ def test_a_folder_appears_whole_and_replaces(tmp_path: Path) -> None:
             (aside / "inner").write_text(text)
             assert not (tmp_path / "state").exists() or (tmp_path / "state" / "inner").read_text() == "one"
     assert (tmp_path / "state" / "inner").read_text() == "two"
-    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "state") as aside:
-        (aside / "inner").write_text("three")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with atomic_folder(tmp_path / "state") as aside:
+            (aside / "inner").write_text("three")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (tmp_path / "state" / "inner").read_text() == "two"
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 

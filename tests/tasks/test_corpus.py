@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import write_text
 
 from langmill.core.errors import ConfigError, DataError
 from langmill.tasks.corpus import Corpus, choose_vocabulary, open_corpus, open_tokenizer, texts
 from langmill.text.documents import Document
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import DataSettings, TrainSettings
-from small_runs import write_text
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_an_unreadable_file_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = ['{"text": "a line of text %d"}' % i for i in range(30)]
+    rows = [f'{{"text": "a line of text {i}"}}' for i in range(30)]
     (tmp_path / "rows.jsonl").write_text("\n".join([*rows, '{"txt": 1}', "{"]))
     corpus = corpus_of(tmp_path / "rows.jsonl", on_bad_row="skip")
     assert corpus.split.documents == 30

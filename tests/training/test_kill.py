@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from killed_runs import Runs
 from small_runs import TINY, assert_same_weights, write_text
 

@@ -46,7 +46,7 @@ def test_rates_in_powers_of_ten() -> None:
     [
         ("model.layers", "x", "--model.layers: 'x' is not allowed"),
         ("model.dropout", "1.5", "--model.dropout: '1.5' is not allowed: Input should be less than 1"),
-        ("optimizer.learning_rate", "0", "--optimizer.learning-rate: '0' is not allowed"),
+        ("optimizer.learning_rate", "-1", "--optimizer.learning-rate: '-1' is not allowed"),
         (
             "optimizer.kind",
             "sgd",

@@ -38,7 +38,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     train = [row for row in rows if row["kind"] == "train"]
     assert [row["tokens"] for row in train] == [32 * step for step in range(1, 7)]
     assert {"loss", "gradient_norm", "learning_rate_scale", "tokens_per_second"} <= train[0].keys()
-    assert [row["text"] for row in rows if row["kind"] == "sample"][0] == "a\u2028 text\n中"
+    assert next(row["text"] for row in rows if row["kind"] == "sample") == "a\u2028 text\n中"
     assert [row["step"] for row in rows if row["kind"] == "held_out"][:2] == [3, 6]
 
 

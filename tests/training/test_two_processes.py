@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from small_runs import TINY, CommandLine, weights, write_text
 
 # Rates at which AdamW and Muon do not blow rounding up: both divide a gradient by its size, however small.
