@@ -59,7 +59,7 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
     model = load(folder)
     print(held_out_report(folder, model.checkpoint))
     for prompt in prompts or (PROMPTS if not files else ("",)):
-        (sample,) = model.generate_batch([prompt], max_tokens=90, temperature=0.7, top_p=0.95, seed=seed)
+        (sample,) = model.generate_batch([prompt], max_tokens=90, temperature=0.8, top_p=0.9, seed=seed)
         print(f"\n--- {prompt!r}")
         print(prompt + sample.text)
     print(f"\nThe model lies in {folder}/ (curve.png, README.md, metrics.jsonl). Next:")

@@ -18,10 +18,10 @@ from langmill.models.transformer import Transformer
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model says about the next token of every row."""
+    """What the model says about the next token of every row; a decoder may overwrite it at its next step."""
 
     logits: Tensor
-    """(B, V) float32; a decoder may overwrite it at its next step."""
+    """(B, V) float32."""
     best: Tensor
     """(B,), the index of each row's largest logit."""
     log_total: Tensor

@@ -90,8 +90,6 @@ class FastDecoder:
     """
 
     def __init__(self, model: Transformer, rows: int) -> None:
-        reason = obstacle(model, rows)
-        assert not reason, reason
         self.model = model  # keeps its tensors where they are
         self.kernels, self.kernel = compiled()
         self.lanes = torch.get_num_threads()
@@ -145,6 +143,8 @@ class FastDecoder:
             LOGITS=torch.empty(rows, self.model.config.vocabulary),
             TOPS=torch.empty(rows, pieces, dtype=torch.int64),
             SUMS=torch.empty(rows, pieces),
+            BEST=torch.empty(rows, dtype=torch.int64),
+            LOG_TOTAL=torch.empty(rows),
             RATES=stack.rates if config.positions == "rotary" else torch.empty(0),
         )
         phases = 2 + config.layers * int(k.PHASES_PER_LAYER)
@@ -162,7 +162,7 @@ class FastDecoder:
         self._set(SCRATCH_BYTES=bytes_each, ROWS=rows, SLOT=cache.length - 1, SLOTS=cache.slots)
 
     def step(self, ids: Sequence[int], cache: Cache) -> Scores:
-        """Append ids (B,) to the cache and score what follows them; the logits are overwritten by the next step."""
+        """Append ids (B,) to the cache and score what follows them; the next step overwrites the scores."""
         rows = len(ids)
         cache.advance(None, 1)
         self._attach(cache)
@@ -176,17 +176,7 @@ class FastDecoder:
         for helper in helpers:
             if not helper.cancel():  # one that has not begun is not needed any more
                 helper.result()
-        return self._scores(rows)
-
-    def _scores(self, rows: int) -> Scores:
-        """Join what `kernels.summarise` left of every piece of the vocabulary; small, so plain NumPy."""
-        logits, tops, sums = (self.buffers[name].numpy()[:rows] for name in ("LOGITS", "TOPS", "SUMS"))
-        values = np.take_along_axis(logits, tops, 1)
-        top = values.argmax(1)
-        largest = values[np.arange(rows), top]
-        log_total = largest + np.log((sums * np.exp(values - largest[:, None])).sum(1))
-        best = tops[np.arange(rows), top]
-        return Scores(torch.from_numpy(logits), torch.from_numpy(best), torch.from_numpy(log_total))
+        return Scores(*(self.buffers[name][:rows] for name in ("LOGITS", "BEST", "LOG_TOTAL")))
 
     def close(self) -> None:
         """Let the threads go."""

@@ -50,12 +50,12 @@ RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES = np.arange(8, 
 # … addresses of buffers: token ids (B,) and each row's first slot (B,), both int64; rotary radians a
 # position (C / 2,); what a thread has for itself (LANES, SCRATCH_BYTES); states (B, D); queries, keys and
 # values (B, (H + 2K) C); mixed values (B, H C); hidden and gates (B, F); the cache, keys and values
-# (L, B, K, S, C); logits (B, V); and of every piece of a row of logits the index of the largest (int64)
-# and the sum of exponentials (B, pieces) …
+# (L, B, K, S, C); logits (B, V); of every piece of a row of logits the index of the largest (int64) and the
+# sum of exponentials (B, pieces), and the same of the whole row, there the logarithm of the sum (B,) …
 IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(16, 26)
-KEYS, VALUES, LOGITS, TOPS, SUMS, COUNTERS = np.arange(26, 32)
+KEYS, VALUES, LOGITS, TOPS, SUMS, BEST, LOG_TOTAL, COUNTERS = np.arange(26, 34)
 # … and from here on of each matrix or norm: address, address of its bias (0 where there is none), rows.
-EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(32, 47, 3)
+EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(34, 49, 3)
 # The same, counted from a layer's first entry.
 ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = (
     np.arange(0, 36, 3)
@@ -210,6 +210,24 @@ def summarise(logits, begin, end, tops, sums, piece):
 
 
 @native()
+def join(plan):
+    """Put together what `summarise` noted of the pieces."""
+    pieces = (plan[VOCABULARY] + SCORE_ROWS - 1) // SCORE_ROWS
+    for b in range(plan[ROWS]):
+        logits = floats(plan[LOGITS] + 4 * b * plan[VOCABULARY])
+        tops, sums = integers(plan[TOPS] + 8 * b * pieces), floats(plan[SUMS] + 4 * b * pieces)
+        best = tops[0]
+        for piece in range(pieces):
+            if logits[tops[piece]] > logits[best]:
+                best = tops[piece]
+        total = np.float32(0)
+        for piece in range(pieces):
+            total += sums[piece] * exponential(logits[tops[piece]] - logits[best])
+        integers(plan[BEST])[b] = best
+        floats(plan[LOG_TOTAL])[b] = logits[best] + np.log(total)
+
+
+@native()
 def piece_rows(rows, columns, lanes):
     """Return how many rows of a matrix make a piece, a multiple of 4."""
     size = min(rows // (4 * lanes), PIECE_BYTES // (4 * columns)) // 4 * 4
@@ -334,6 +352,8 @@ def decode_step(address, eps, lane):
         normalise_rows(plan, FINAL_NORM, eps, plan[STATES], states)
     phase = 1 + plan[LAYERS] * PHASES_PER_LAYER
     multiply_phase(plan, SCORE, SCORES, ONE, states, plan[WIDTH], plan[LOGITS], plan[VOCABULARY], phase)
+    if lane == 0:
+        join(plan)
 
 
 def compile_step() -> Any:

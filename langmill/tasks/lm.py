@@ -21,7 +21,7 @@ from langmill.core.config import option_name
 from langmill.core.device import can_compile, choose_device, measure_matmul, synchronise, training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError
-from langmill.core.log import say
+from langmill.core.log import format_seconds, say, warn
 from langmill.generation.generate import Generation, generate
 from langmill.generation.settings import SamplingSettings
 from langmill.models.config import TransformerConfig, default_decoder, gpt2_decoder
@@ -72,6 +72,11 @@ class LanguageModelling:
         settings = self._fit_context(settings, shards, source)
         finish = min(FINISH_SECONDS, FINISH_SHARE * settings.budget)
         deadline = request.started + settings.budget - finish if settings.budget else math.inf
+        if (left := deadline - time.time()) < settings.budget / 2:
+            warn(
+                f"of the budget of {format_seconds(settings.budget)}, {format_seconds(max(0.0, left))} are left to train;"
+                " the tokens are kept, so that another run has more of it, or raise --budget"
+            )
         seed_everything(settings.seed)
         plan, model = make_plan(
             settings, shards, tokenizer, source, device=device, deadline=deadline, here=request.here

@@ -98,6 +98,8 @@ MOST_WEIGHTS_PER_TOKEN = 3.0
 """Weights of the blocks, at most, for each token of the corpus."""
 STEPS_WANTED = 700
 """Steps that a small run divides its tokens into; fewer, larger steps use a machine better."""
+LEAST_STEP_TOKENS = 768
+"""Tokens in a step of the shortest runs: more steps are worth more to them than fuller ones."""
 TRIAL_STEPS = 4
 """Steps measured before the number of steps is fixed."""
 
@@ -113,11 +115,14 @@ def choose_context(settings: TrainSettings, *, bytes_per_token: float, seconds: 
 
 
 def choose_batch(settings: TrainSettings, *, context: int, tokens: float) -> int:
-    """Return rows a step, such that `tokens` make about STEPS_WANTED steps and a step at least 1,024 tokens."""
+    """Return rows a step: `tokens` in about STEPS_WANTED steps, but LEAST_STEP_TOKENS at least in each.
+
+    A multiple of 4, as matrix products like it, unless a row alone is longer than a step.
+    """
     if settings.batch:
         return settings.batch
-    step_tokens = min(max(tokens / STEPS_WANTED, 1024), 1 << 19)
-    return max(1, 1 << round(math.log2(step_tokens / context)))
+    rows = min(max(tokens / STEPS_WANTED, LEAST_STEP_TOKENS), 1 << 19) / context
+    return max(1, round(rows)) if rows < 4 else 4 * round(rows / 4)
 
 
 def fill_model(settings: TrainSettings, *, layers: int, width: int, context: int) -> TrainSettings:

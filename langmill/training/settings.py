@@ -88,7 +88,7 @@ class OptimizerSettings(Settings):
     """wsd: warm up, stay, decay linearly. cosine: warm up, then half a cosine."""
     warmup: float = Field(0.02, ge=0, le=1)
     """Share of the run in which the rate rises from 0."""
-    decay: float = Field(0.5, ge=0, le=1)
+    decay: float = Field(0.8, ge=0, le=1)
     """Share of the run in which a wsd schedule's rate falls."""
     final: float = Field(0.0, ge=0, le=1)
     """Rate at the end, as a share of the peak."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,18 @@ def test_a_budget_plans_everything(tmp_path: Path) -> None:
     assert lesson.plan.settings.steps >= 1 and lesson.plan.settings.batch >= 1
     assert request.started + 10 < lesson.deadline <= request.started + 20
     assert 1 <= lesson.plan.expected_seconds <= 20
+
+
+def test_a_budget_that_preparation_used_up_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = replace(request_for(tmp_path, budget=1000.0, model=SMALL, batch=4), started=time.time() - 900)
+    lesson = find_task("lm").learn(late)
+    assert lesson.plan.settings.steps >= 1
+    said = capsys.readouterr().err
+    assert "langmill: warning: of the budget of 16m40s, " in said and "are left to train" in said
+    find_task("lm").learn(request_for(tmp_path, budget=1000.0, model=SMALL, batch=4))
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_what_the_user_says_stays(tmp_path: Path) -> None:
