@@ -72,7 +72,8 @@ class LanguageModelling:
         settings = self._fit_context(settings, shards, source)
         finish = min(FINISH_SECONDS, FINISH_SHARE * settings.budget)
         deadline = request.started + settings.budget - finish if settings.budget else math.inf
-        if (left := deadline - time.time()) < settings.budget / 2:
+        left = deadline - time.time()
+        if left + request.spent_seconds < settings.budget / 2:
             warn(
                 f"of the budget of {format_seconds(settings.budget)}, {format_seconds(max(0.0, left))} are left to train;"
                 " the tokens are kept, so that another run has more of it, or raise --budget"
