@@ -10,6 +10,7 @@ from torch import nn
 
 from langmill.models.cache import Cache
 from langmill.models.config import RotaryScaling, StackConfig, TransformerConfig, default_decoder
+from langmill.models.fused import operations
 from langmill.models.fused.operations import rotate
 from langmill.models.positions import rotary_rates, rotary_table
 from langmill.models.protocol import LanguageModel, PastState
@@ -177,9 +178,12 @@ def test_packed_gradients_are_separate(model):
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @torch.no_grad()
-def test_compiled_is_eager(layout):
+def test_compiled_is_eager(layout, monkeypatch):
     """One graph without breaks; the backend that only traces keeps this quick."""
     torch._dynamo.reset()
+    fused = build(layout)(token_ids())
+    # A compiled model is plain PyTorch throughout, so its eager twin must do without the fused kernels.
+    monkeypatch.setattr(operations, "library", lambda: None)
     model = build(layout)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     ids, valid = token_ids(), torch.ones(3, 10, dtype=torch.bool)
@@ -188,6 +192,7 @@ def test_compiled_is_eager(layout):
     assert torch.equal(compiled(ids), model(ids))
     assert torch.equal(compiled(ids, valid=valid), model(ids, valid=valid))
     assert torch.equal(compiled(ids, starts=starts), model(ids, starts=starts))
+    torch.testing.assert_close(fused, model(ids), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

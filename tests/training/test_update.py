@@ -75,7 +75,7 @@ def test_the_gradient_is_clipped_as_a_whole(tmp_path: Path) -> None:
 def test_the_figures_of_a_step(tmp_path: Path) -> None:
     other = trainer(tmp_path)
     loss, count = next_token(other.model, other.job.loader.take())
-    subject = trainer(tmp_path, micro_batch=3, optimizer__warmup=0.5)
+    subject = trainer(tmp_path, micro_batch=3, optimizer__warmup=0.5, optimizer__decay=0.5)
     subject.progress.fraction = 0.25
     figures = subject.update()
     assert figures is not None
