@@ -92,7 +92,7 @@ class Corpus:
 def choose_vocabulary(corpus: Corpus) -> int:
     """Return a size for a tokenizer trained here: a power of two that grows with the corpus.
 
-    About 2,000 · (megabytes)^0.3, and at least twice the different characters in the first part of
+    About 2,000 · (megabytes)^0.3, and at least one and a half times the different characters in the first part of
     the text, so that Chinese characters get tokens of their own.
     """
     size = 2000 * max(corpus.split.characters / 1e6, 0.05) ** 0.3
@@ -103,7 +103,9 @@ def choose_vocabulary(corpus: Corpus) -> int:
         read += len(text)
         if read > SURVEY_CHARACTERS:
             break
-    return int(min(max(1 << round(math.log2(size)), 512, 1 << math.ceil(math.log2(2 * len(seen)))), 1 << 16))
+    return int(
+        min(max(1 << round(math.log2(size)), 512, 1 << math.ceil(math.log2(1.5 * len(seen)))), 1 << 16)
+    )
 
 
 def open_tokenizer(corpus: Corpus, settings: TrainSettings) -> Tokenizer:
