@@ -90,7 +90,7 @@ def test_a_signal_before_any_work(number: int, status: int, word: str) -> None:
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     time.sleep(0.1)
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == status
     assert err.split("\n") in (["", f"langmill: {word}", ""], [f"langmill: {word}", ""])
 
@@ -110,6 +110,6 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=20) in (1, 141)
+    assert process.wait(timeout=60) in (1, 141)
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()

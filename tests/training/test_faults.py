@@ -185,10 +185,10 @@ def test_a_full_disk_under_the_metrics(tmp_path: Path) -> None:
 def test_a_deadline_ends_the_run(tmp_path: Path) -> None:
     begin = time.time()
     outcome = go(make_job(steps=10**9), tmp_path / "a", deadline=begin + 1.0, budget=1.0)
-    assert 3 < outcome.steps < 10**6
+    assert 1 <= outcome.steps < 10**6
     assert outcome.metrics
     # A resumed run of the same budget is at its end.
     again = go(make_job(steps=10**9), tmp_path / "a", resume=True, deadline=time.time() + 0.1, budget=1.0)
     assert again.steps == outcome.steps
-    longer = go(make_job(steps=10**9), tmp_path / "a", resume=True, deadline=time.time() + 0.3, budget=2.0)
+    longer = go(make_job(steps=10**9), tmp_path / "a", resume=True, deadline=time.time() + 1.5, budget=2.0)
     assert longer.steps > outcome.steps

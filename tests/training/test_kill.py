@@ -15,7 +15,7 @@ OPTIONS = ("train", "lm", "text.txt", *TINY, "--model.dropout", "0.1", "--optimi
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize(
-    ("kills", "steps"), [(3, 300), pytest.param(20, 1800, marks=pytest.mark.slow)], ids=["3", "20"]
+    ("kills", "steps"), [(3, 400), pytest.param(20, 1800, marks=pytest.mark.slow)], ids=["3", "20"]
 )
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, kills: int, steps: int) -> None:
     write_text(tmp_path / "text.txt")
