@@ -11,11 +11,10 @@ import click
 BUDGET_SECONDS = 200.0
 """Time for tokenizer, tokens and about three minutes of training."""
 PROMPTS = (
-    "def ",
-    "import os\n",
     "class Stack:\n    def __init__(self",
-    '"""Return the',
-    "The with statement ",
+    "    if not isinstance(",
+    "    try:\n        ",
+    "import os\n",
 )
 LEFT_OUT = ("test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3", "encodings", "idlelib",
             "turtledemo", "ensurepip", "pydoc_data")  # fmt: skip

@@ -96,7 +96,7 @@ TOKENS_PER_WEIGHT = 3.0
 """Training tokens for each weight of the blocks, where the loss for the operations spent is lowest."""
 MOST_WEIGHTS_PER_TOKEN = 3.0
 """Weights of the blocks, at most, for each token of the corpus."""
-STEPS_WANTED = 700
+STEPS_WANTED = 1000
 """Steps that a small run divides its tokens into; fewer, larger steps use a machine better."""
 LEAST_STEP_TOKENS = 768
 """Tokens in a step of the shortest runs: more steps are worth more to them than fuller ones."""
