@@ -299,19 +299,10 @@ def new_config(settings: TrainSettings, tokenizer: Tokenizer) -> TransformerConf
 
 def trial_seconds(model: Transformer, part: Part, settings: TrainSettings, device: torch.device) -> float:
     """Return what a step takes, measured on a copy of the model with the run's own batch."""
-    from langmill.training.optimizers import make_optimizer
+    from langmill.training.optimizers import optimizer_of
 
     trial = copy.deepcopy(model)
-    wanted = settings.optimizer
-    optimizer = make_optimizer(
-        trial,
-        kind=wanted.kind,
-        learning_rate=1e-6,
-        matrix_learning_rate=1e-6,
-        weight_decay=0.0,
-        betas=(wanted.beta1, wanted.beta2),
-        momentum=wanted.momentum,
-    )
+    optimizer = optimizer_of(trial, settings.optimizer)
     rows = settings.batch
     micro = settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context)
     loader = PackedLoader(part, context=settings.model.context, rows=min(rows, micro), seed=settings.seed)

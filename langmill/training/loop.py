@@ -21,7 +21,7 @@ from langmill.core.distributed import World
 from langmill.core.errors import LangmillError
 from langmill.core.log import say, warn
 from langmill.training.job import Job, Outcome
-from langmill.training.optimizers import make_optimizer
+from langmill.training.optimizers import optimizer_of
 from langmill.training.schedules import Progress, learning_rate_scale
 from langmill.training.settings import TrainSettings
 from langmill.training.state import load_newest_state, pack, save_state, seed_everything, unpack
@@ -29,8 +29,8 @@ from langmill.training.tracking import Tracker
 
 SAVE_SECONDS = 60.0
 """Time between saved states when --save-every does not say."""
-EVALUATIONS, EVALUATION_SECONDS = 10, 10.0
-"""Evaluations in a run when --evaluate-every does not say: so many, but under a budget not more often than this."""
+EVALUATIONS = 10
+"""Evaluations in a run when --evaluate-every does not say."""
 BAD_STEPS = 3
 """Non-finite steps in a row that are skipped before the run goes back to its last state."""
 ROLLBACKS = 2
@@ -79,15 +79,7 @@ class Trainer:
         self.dtype = training_dtype(self.device)
         wanted = settings.optimizer
         assert wanted.learning_rate > 0 and wanted.matrix_learning_rate > 0, "the plan fills in the rates"
-        self.optimizer = make_optimizer(
-            self.model,
-            kind=wanted.kind,
-            learning_rate=wanted.learning_rate,
-            matrix_learning_rate=wanted.matrix_learning_rate,
-            weight_decay=wanted.weight_decay,
-            betas=(wanted.beta1, wanted.beta2),
-            momentum=wanted.momentum,
-        )
+        self.optimizer = optimizer_of(self.model, wanted)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.average = copy.deepcopy(self.model).requires_grad_(False) if wanted.ema else None
         self.progress = Progress(job.steps, deadline=deadline)

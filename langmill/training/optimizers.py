@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from langmill.training.settings import OptimizerSettings
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic that drives singular values towards 1 (Jordan et al. 2024, Muon)."""
 
@@ -164,3 +166,16 @@ def make_optimizer(
     for group in groups:
         group["initial_lr"] = group["lr"]
     return Muon(groups)
+
+
+def optimizer_of(model: nn.Module, wanted: OptimizerSettings) -> Muon:
+    """Return the optimiser that settings ask for, their open rates filled in."""
+    return make_optimizer(
+        model,
+        kind=wanted.kind,
+        learning_rate=wanted.learning_rate,
+        matrix_learning_rate=wanted.matrix_learning_rate,
+        weight_decay=wanted.weight_decay,
+        betas=(wanted.beta1, wanted.beta2),
+        momentum=wanted.momentum,
+    )
