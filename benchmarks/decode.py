@@ -4,6 +4,9 @@ All contestants generate greedily from the same GPT-2 of 124M random float32 wei
 its own, one at a time, in interleaved rounds; the table shows medians. Where a peer is not installed, a
 note says so. Peers may live in another environment: --peers-python /path/to/bin/python.
 
+A token needs every weight once, so at batch 1 the memory sets the pace. The row "reading alone" shows that
+pace: it does nothing but read as many bytes for every step, with torch's matrix-vector product.
+
     .venv/bin/python benchmarks/decode.py --batch 1 --batch 8
     .venv/bin/python benchmarks/decode.py --isa avx2        # without AVX-512
 """
@@ -26,6 +29,7 @@ from typing import Any
 LAYERS, HEADS, WIDTH, VOCABULARY, POSITIONS = 12, 12, 768, 50257, 1024
 END = VOCABULARY - 1
 """A token that no contestant may stop at; its row of the embedding is made unlikely."""
+READING = "reading alone"
 PEERS = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llama.cpp": "llama_cpp"}
 """Contestant → the module it needs."""
 AVX2 = {
@@ -155,8 +159,25 @@ def ctranslate2_round(folder: Path, threads: int) -> Round:
     return run
 
 
+def reading_round(folder: Path) -> Round:
+    """Reads all weights for every step, and nothing else."""
+    import torch
+
+    table = torch.ones((folder / "model.safetensors").stat().st_size // (4 * WIDTH), WIDTH)
+    vector = torch.ones(WIDTH)
+
+    def run(batch: int, prompt_tokens: int, new_tokens: int) -> list[list[int]]:
+        for _ in range(new_tokens):
+            torch.mv(table, vector)
+        return [[END] * new_tokens] * batch
+
+    return run
+
+
 def make_round(name: str, folder: Path, threads: int) -> Round:
     """Return the contestant called `name`."""
+    if name == READING:
+        return reading_round(folder)
     if name.startswith("langmill"):
         return langmill_round(folder, kernels="torch" not in name)
     if name == "transformers":
@@ -273,7 +294,7 @@ def agreement(tokens: list[list[int]], reference: list[list[int]]) -> float:
 
 def line_up(options: argparse.Namespace, folder: Path) -> list[Contestant]:
     """Start all contestants that are installed; say which are not."""
-    started = [("langmill", sys.executable), ("langmill (torch)", sys.executable)]
+    started = [(name, sys.executable) for name in ("langmill", "langmill (torch)", READING)]
     for name, module in PEERS.items():
         python = next((p for p in (sys.executable, options.peers_python) if p and installed(p, module)), None)
         if name == "llama.cpp":
@@ -293,14 +314,8 @@ def referee(options: argparse.Namespace) -> None:
     """Run the rounds and print the tables."""
     import torch
 
-    from langmill.core.device import measure_machine
-
     torch.set_num_threads(options.threads)
-    machine = measure_machine(torch.device("cpu"))
-    print(
-        f"{platform.machine()}, {options.threads} threads, {options.isa} instructions; torch's matrix-vector product"
-    )
-    print(f"reads {machine.read_bytes / 1e9:.1f} GB/s just now, load {os.getloadavg()[0]:.1f}")
+    print(f"{platform.machine()}, {options.threads} threads, {options.isa} instructions")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         weight_bytes = write_model(folder)
@@ -330,9 +345,9 @@ def table(contestants: list[Contestant], batch: int, weight_bytes: int, options:
     print(f"{'':18}{'tokens/s':>10}{'best':>8}{'GB/s':>7}{'same tokens':>13}{'cores lost to others':>22}")
     for name, times in seconds.items():
         speed, best = (batch * options.new_tokens / value for value in (median(times), min(times)))
-        same = agreement(tokens[name], tokens["langmill (torch)"])
+        same = "" if name == READING else f"{agreement(tokens[name], tokens['langmill (torch)']):.0%}"
         moved = speed / batch * weight_bytes / 1e9
-        print(f"{name:18}{speed:10.1f}{best:8.1f}{moved:7.1f}{same:13.0%}{median(others[name]):22.2f}")
+        print(f"{name:18}{speed:10.1f}{best:8.1f}{moved:7.1f}{same:>13}{median(others[name]):22.2f}")
     for name in list(seconds)[1:]:
         ratios = [theirs / ours for ours, theirs in zip(seconds["langmill"], seconds[name])]
         best_ratio = min(seconds[name]) / min(seconds["langmill"])

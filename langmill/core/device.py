@@ -65,8 +65,9 @@ class Machine:
 def measure_machine(device: torch.device, *, seconds: float = 1.0) -> Machine:
     """Measure peak matrix product and memory reading for about `seconds`; medians of several."""
     flops = measure_matmul(device, seconds=seconds / 2)
-    rows = 1 << (18 if device.type == "cuda" else 14)
-    table, vector = torch.randn(rows, 2048, device=device), torch.randn(2048, device=device)
+    # Half a gigabyte (two on a GPU), so that the cache of a large processor does not answer for the memory.
+    rows = 1 << (18 if device.type == "cuda" else 16)
+    table, vector = torch.ones(rows, 2048, device=device), torch.ones(2048, device=device)
     read = table.numel() * 4 / _median_seconds(lambda: table @ vector, device, seconds / 2)
     return Machine(str(device), torch.get_num_threads(), flops, read)
 

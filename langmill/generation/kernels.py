@@ -34,12 +34,12 @@ from langmill.generation.native import (
     THREE,
     ZERO,
     activate,
-    dot,
     exponential,
     fetch_add,
     floats,
     give_way,
     integers,
+    mix,
     multiply,
     native,
 )
@@ -63,7 +63,7 @@ ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, 
 STORE, ADD, EXPAND, SCORE = np.arange(4)
 """What a phase of multiplication does with its products."""
 
-PIECE_BYTES = np.int64(64 * 1024)
+PIECE_BYTES = np.int64(128 * 1024)
 """How much weight a thread claims at a time: long enough to stream, short enough to share evenly."""
 SCORE_ROWS = np.int64(64)
 """Rows of the output layer in a piece, each with its own maximum and sum."""
@@ -138,22 +138,22 @@ def turn(plan, position, x):
 
 @native()
 def attend_one(query, keys, values, width, count, scores, out):
-    """Attend with query (C,) over keys and values (count, C) into out (C,); scores (count,) is scratch."""
+    """Attend with query (C,) over keys and values (count, C) into out (C,); scores (count,) is scratch; all
+    are addresses."""
+    multiply(keys, ZERO, query, width, ONE, scores, ZERO, ZERO, count, False)
+    weights = floats(scores)
     scale = np.float32(1) / np.sqrt(np.float32(width))
     top = np.float32(-3.4e38)
     for s in range(count):
-        scores[s] = scale * dot(query, floats(keys + 4 * s * width), width)
-        top = max(top, scores[s])
+        weights[s] *= scale
+        top = max(top, weights[s])
     total = np.float32(0)
     for s in range(count):
-        scores[s] = exponential(scores[s] - top)
-        total += scores[s]
-    for c in range(width):
-        out[c] = np.float32(0)
+        weights[s] = exponential(weights[s] - top)
+        total += weights[s]
     for s in range(count):
-        share, value = scores[s] / total, floats(values + 4 * s * width)
-        for c in range(width):
-            out[c] += share * value[c]
+        weights[s] /= total
+    mix(weights, values, width, count, floats(out))
 
 
 @native()
@@ -178,15 +178,15 @@ def attend(plan, layer, entry, eps, b, k, scores):
             for c in range(width):
                 key[c], value[c] = part[c], new[c]
         else:
-            out = floats(plan[MIXED] + 4 * (b * heads + head) * width)
+            query, out = row + 4 * head * width, plan[MIXED] + 4 * (b * heads + head) * width
             begin = 4 * first * width
-            attend_one(part, keys + begin, values + begin, width, slot + 1 - first, scores, out)
+            attend_one(query, keys + begin, values + begin, width, slot + 1 - first, scores, out)
 
 
 @native()
 def attend_phase(plan, layer, entry, eps, lane, phase):
     """A phase: attention of every row and head."""
-    scores = floats(plan[SCRATCH] + lane * plan[SCRATCH_BYTES])
+    scores = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
     pieces = plan[ROWS] * plan[KV_HEADS]
     piece = claim(plan, phase)
     while piece < pieces:

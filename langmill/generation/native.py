@@ -10,9 +10,12 @@ import functools
 import os
 from typing import Any
 
+import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import extending, njit, types
+from numba.core import cgutils
 
 native = functools.partial(
     njit, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, no_cpython_wrapper=True
@@ -90,84 +93,136 @@ def dot(w, x, columns):
     return total
 
 
-@native()
-def put(address, value, add):
-    place = floats(address)
-    place[0] = value + (place[0] if add else np.float32(0))
+def declare(builder, name: str, result: ir.Type, *arguments: ir.Type) -> Any:
+    """Return one of LLVM's own functions."""
+    kind = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}")
+
+
+def make_tile(rows: int, batch: int, fetched: int) -> Any:
+    """Return a function that adds the products of `rows` rows of weights with `batch` rows of activations.
+
+    The function's arguments: addresses of weights (rows, J) and activations (batch, J); J, a multiple of
+    STEP; how many numbers lie between two rows of both; address of the first sum; how many numbers lie
+    between two rows of sums; and an address from which `fetched` rows of J numbers are brought nearer
+    meanwhile.
+
+    LLVM is told which vectors to keep in registers, because left alone it takes narrower ones; and the next
+    weights must be on their way while these are multiplied, or memory and arithmetic take turns.
+    """
+    number, word, size = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+    vector, pointer = ir.VectorType(number, LANES), ir.IntType(8).as_pointer()
+
+    def generate(context, builder, signature, arguments):
+        weight, x, columns, distance, out, stride, ahead = arguments
+        fma = declare(builder, f"fma.v{LANES}f32", vector, vector, vector, vector)
+        total = declare(builder, f"vector.reduce.fadd.v{LANES}f32", number, number, vector)
+        fetch = declare(builder, "prefetch.p0", ir.VoidType(), pointer, size, size, size)
+
+        def place(base, row, apart, offset, kind):
+            """Return base + 4 (row * apart + offset) as a pointer."""
+            steps = builder.add(builder.mul(word(row), apart), offset)
+            return builder.inttoptr(builder.add(base, builder.shl(steps, word(2))), kind)
+
+        def load(base, row, offset):
+            return builder.load(place(base, row, distance, offset, vector.as_pointer()), align=4)
+
+        tiles = [(r, b) for r in range(rows) for b in range(batch)]
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * LANES)) for _ in tiles]
+        with cgutils.for_range(builder, builder.sdiv(columns, word(STEP)), intp=word) as loop:
+            j = builder.mul(loop.index, word(STEP))
+            for row in range(fetched):
+                line = place(ahead, row, distance, j, pointer)
+                builder.call(fetch, (line, size(0), size(2), size(1)))
+            for part in range(0, STEP, LANES):
+                offset = builder.add(j, word(part))
+                w = [load(weight, r, offset) for r in range(rows)]
+                t = [load(x, b, offset) for b in range(batch)]
+                for held, (r, b) in zip(sums, tiles):
+                    builder.store(builder.call(fma, (w[r], t[b], builder.load(held))), held)
+        # The sums are added to what is there without a choice: with one, LLVM 22 dropped the end of the loop.
+        for held, (r, b) in zip(sums, tiles):
+            target = place(out, b, stride, word(r), number.as_pointer())
+            product = builder.call(total, (builder.load(target), builder.load(held)), fastmath=("reassoc",))
+            builder.store(product, target)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    signature = types.void(*[integer] * 7)
+    return intrinsic(lambda typing, w, x, columns, distance, out, stride, ahead: (signature, generate))
+
+
+STEP = 16
+"""Numbers of a row that a tile takes at a time: a cache line of them."""
+FEATURES = numba.config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten()  # type: ignore[attr-defined]
+WIDE = "+avx512f" in FEATURES
+LANES, TILE_ROWS = (16, 4) if WIDE else (8, 2)
+"""Numbers in a vector, and rows of weights whose products with 4 rows of activations fit the registers."""
+BLOCK_ROWS = 4
+"""Rows of weights that stay in the innermost cache until every row of the batch has had them."""
+BLOCK_COLUMNS = 768
+"""At most so many columns at a time, for the same reason."""
+single_tile = make_tile(BLOCK_ROWS, 1, BLOCK_ROWS)
+wide_tile = make_tile(TILE_ROWS, 4, TILE_ROWS // 2)
 
 
 @native()
-def multiply_4x1(weight, x, columns, out, add):
-    """Four rows of weights, one after another, with one of activations."""
-    w0, w1 = floats(weight), floats(weight + 4 * columns)
-    w2, w3 = floats(weight + 8 * columns), floats(weight + 12 * columns)
-    a = b = c = d = np.float32(0)
-    for j in range(columns):
-        t = x[j]
-        a += w0[j] * t
-        b += w1[j] * t
-        c += w2[j] * t
-        d += w3[j] * t
-    put(out, a, add)
-    put(out + 4, b, add)
-    put(out + 8, c, add)
-    put(out + 12, d, add)
-
-
-@native()
-def multiply_2x4(weight, x, columns, out, stride, add):
-    """Two rows of weights with four of activations, both one after another; out's rows are `stride` apart."""
-    w0, w1 = floats(weight), floats(weight + 4 * columns)
-    x0, x1, x2, x3 = floats(x), floats(x + 4 * columns), floats(x + 8 * columns), floats(x + 12 * columns)
-    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
-    for j in range(columns):
-        s, t = w0[j], w1[j]
-        p, q, u, v = x0[j], x1[j], x2[j], x3[j]
-        a0 += s * p
-        a1 += s * q
-        a2 += s * u
-        a3 += s * v
-        b0 += t * p
-        b1 += t * q
-        b2 += t * u
-        b3 += t * v
-    put(out, a0, add)
-    put(out + 4, b0, add)
-    put(out + 4 * stride, a1, add)
-    put(out + 4 * stride + 4, b1, add)
-    put(out + 8 * stride, a2, add)
-    put(out + 8 * stride + 4, b2, add)
-    put(out + 12 * stride, a3, add)
-    put(out + 12 * stride + 4, b3, add)
+def multiply_block(weight, x, columns, distance, batch, out, stride, ahead):
+    """Add BLOCK_ROWS rows of weights times x (B, columns), rows `distance` apart, to out."""
+    fours = batch // 4 * 4
+    for row in range(0, BLOCK_ROWS, TILE_ROWS):
+        for b in range(0, fours, 4):
+            spot = out + 4 * (b * stride + row)
+            here, there = weight + 4 * row * distance, x + 4 * b * distance
+            wide_tile(here, there, columns, distance, spot, stride, ahead)
+            ahead += 4 * (TILE_ROWS // 2) * distance
+    for b in range(fours, batch):
+        single_tile(weight, x + 4 * b * distance, columns, distance, out + 4 * b * stride, stride, ahead)
 
 
 @native()
 def multiply(weight, bias, x, columns, batch, out, stride, begin, end, add):
-    """Write or add rows begin..end of a matrix (N, J) times x (B, J), plus bias (N,), to out (B, stride).
-
-    Four rows of weights at a time stay in the innermost cache until every row of the batch has had them.
-    """
-    fours = batch // 4 * 4
+    """Write or add rows begin..end of a matrix (N, J) times x (B, J), plus bias (N,), to out (B, stride)."""
+    for b in range(batch):
+        o, z = floats(out + 4 * b * stride), floats(bias)
+        for r in range(begin, end):
+            o[r] = (o[r] if add else np.float32(0)) + (z[r] if bias else np.float32(0))
     row = begin
-    while row + 4 <= end:
-        here = weight + 4 * row * columns
-        for half in range(0, 4, 2):
-            for b in range(0, fours, 4):
-                spot = out + 4 * (b * stride + row + half)
-                multiply_2x4(here + 4 * half * columns, x + 4 * b * columns, columns, spot, stride, add)
-        for b in range(fours, batch):
-            multiply_4x1(here, floats(x + 4 * b * columns), columns, out + 4 * (b * stride + row), add)
-        row += 4
+    if columns % STEP == 0:
+        row += (end - begin) // BLOCK_ROWS * BLOCK_ROWS
+        parts = (columns + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
+        size = (columns // STEP + parts - 1) // parts * STEP
+        for j in range(0, columns, size):
+            for r in range(begin, row, BLOCK_ROWS):
+                here = weight + 4 * (r * columns + j)
+                ahead = here + 4 * BLOCK_ROWS * columns
+                if r + BLOCK_ROWS == row:  # the next block is that of the next columns, or somebody else's
+                    ahead = weight + 4 * (begin * columns + j + size) if j + size < columns else here
+                count = min(size, columns - j)
+                multiply_block(here, x + 4 * j, count, columns, batch, out + 4 * r, stride, ahead)
     for r in range(row, end):
         for b in range(batch):
-            product = dot(floats(weight + 4 * r * columns), floats(x + 4 * b * columns), columns)
-            put(out + 4 * (b * stride + r), product, add)
-    if bias:
-        z = floats(bias)
-        for b in range(batch):
-            o = floats(out + 4 * b * stride)
-            for r in range(begin, end):
-                o[r] += z[r]
+            o = floats(out + 4 * (b * stride + r))
+            o[0] += dot(floats(weight + 4 * r * columns), floats(x + 4 * b * columns), columns)
+
+
+@native()
+def mix(weights, rows, columns, count, out):
+    """Write the sum of rows (count, columns), at an address, each times its weight, to out (columns,)."""
+    for j in range(columns):
+        out[j] = np.float32(0)
+    fours = count // 4 * 4
+    for s in range(0, fours, 4):  # four at a time, to read and write the sum less often
+        here = rows + 4 * s * columns
+        a, b = floats(here), floats(here + 4 * columns)
+        c, d = floats(here + 8 * columns), floats(here + 12 * columns)
+        p, q, u, v = weights[s], weights[s + 1], weights[s + 2], weights[s + 3]
+        for j in range(columns):
+            out[j] += p * a[j] + q * b[j] + u * c[j] + v * d[j]
+    for s in range(fours, count):
+        a, p = floats(rows + 4 * s * columns), weights[s]
+        for j in range(columns):
+            out[j] += p * a[j]
 
 
 @native()
