@@ -25,7 +25,7 @@ MODEL = {"layers": 1, "width": 32, "context": 16}
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracking, "draw_curve", lambda folder: None)
-    monkeypatch.setattr(lm, "measure_matmul", lambda device, seconds: 1e10)
+    monkeypatch.setattr(lm, "measure_matmul", lambda device, seconds, dtype: 1e10)
     write_text(tmp_path / "text.txt")
     return tmp_path
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -28,11 +30,50 @@ def choose_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
     return device
 
 
-def training_dtype(device: torch.device) -> torch.dtype:
-    """Return the precision of matrix products in training: bfloat16 on GPUs that have it, else float32."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.backends.mkldnn, "matmul"):  # not before torch 2.9
+        return False
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+
+
+def training_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """Return the type in which training multiplies matrices; weights and sums are float32 always.
+
+    precision: "float32", "bfloat16", or "auto", which is bfloat16 where the device `has_bfloat16`.
+    """
+    if precision == "bfloat16" and not has_bfloat16(device):
+        raise ConfigError(
+            f"precision bfloat16 asked for, but {device} has no hardware for it; use auto or float32"
+        )
+    return torch.bfloat16 if precision != "float32" and has_bfloat16(device) else torch.float32
+
+
+@contextlib.contextmanager
+def cpu_products(dtype: torch.dtype) -> Iterator[None]:
+    """While this lasts, products of float32 matrices on the CPU round their factors to `dtype` (sums do not).
+
+    It is to a CPU what TensorFloat-32 is to a GPU: tensors stay float32. GPUs have torch.autocast instead.
+    """
+    if not hasattr(torch.backends.mkldnn, "matmul"):
+        yield
+        return
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "bf16" if dtype == torch.bfloat16 else "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
+def rounds_products() -> bool:
+    """Whether products on the CPU round their factors now; see `cpu_products`."""
+    products = getattr(torch.backends.mkldnn, "matmul", None)
+    return products is not None and products.fp32_precision == "bf16"
 
 
 def can_compile(device: torch.device) -> bool:
@@ -72,11 +113,14 @@ def measure_machine(device: torch.device, *, seconds: float = 1.0) -> Machine:
     return Machine(str(device), torch.get_num_threads(), flops, read)
 
 
-def measure_matmul(device: torch.device, *, seconds: float = 0.5) -> float:
-    """Return the operations a second of a large matrix product in the training precision, measured for `seconds`."""
+def measure_matmul(device: torch.device, *, seconds: float = 0.5, dtype: torch.dtype | None = None) -> float:
+    """Return the operations a second of a large matrix product as training multiplies, measured for `seconds`."""
+    dtype = dtype or training_dtype(device)
     size = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(size, size, device=device, dtype=training_dtype(device)) for _ in range(2))
-    return 2 * size**3 / _median_seconds(lambda: a @ b, device, seconds)
+    kept = torch.float32 if device.type == "cpu" else dtype
+    a, b = (torch.randn(size, size, device=device, dtype=kept) for _ in range(2))
+    with cpu_products(dtype):
+        return 2 * size**3 / _median_seconds(lambda: a @ b, device, seconds)
 
 
 def _median_seconds(work, device: torch.device, seconds: float) -> float:

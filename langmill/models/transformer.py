@@ -8,6 +8,7 @@ A mask is True where a query may look.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 
 from langmill.models.cache import Cache
 from langmill.models.config import StackConfig, TransformerConfig
-from langmill.models.fused import add_norm, gate, rotate_heads
+from langmill.models.fused import add_norm, attend, gate, gelu_tanh, recomputing, rotate_heads, usable
 from langmill.models.positions import rotary_rates, rotary_table
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_tanh": gelu_tanh,
     "silu": F.silu,
 }
 
@@ -41,7 +42,6 @@ class Attention(nn.Module):
         self.layer = layer
         self.head_width = config.head_width
         self.dropout = config.dropout
-        self.grouped = config.kv_heads != config.heads
         inner, kv_inner = config.heads * config.head_width, config.kv_heads * config.head_width
         self.query = nn.Linear(config.width, inner, bias=config.qkv_bias)
         self.key = nn.Linear(config.width, kv_inner, bias=config.qkv_bias)
@@ -68,15 +68,8 @@ class Attention(nn.Module):
         value = self.heads(self.value(x)).transpose(1, 2)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)  # (B, K, S, C)
-        y = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            is_causal=causal,
-            dropout_p=self.dropout if self.training else 0.0,
-            enable_gqa=self.grouped,
-        )  # (B, H, T, C)
+        dropout = self.dropout if self.training else 0.0
+        y = attend(query, key, value, mask=mask, causal=causal, dropout=dropout)  # (B, H, T, C)
         return self.output(y.transpose(1, 2).flatten(2))
 
 
@@ -188,8 +181,9 @@ class Stack(nn.Module):
         x = self.dropout(x)
         mask, causal = self.mask(ids, valid=valid, starts=starts, past=past)
         pending = None
-        for block in self.blocks:
-            x, pending = block(x, pending, mask=mask, causal=causal, rotary=rotary, cache=cache)
+        with recomputing() if usable(x) and torch.is_grad_enabled() else contextlib.nullcontext():
+            for block in self.blocks:
+                x, pending = block(x, pending, mask=mask, causal=causal, rotary=rotary, cache=cache)
         return add_norm(self.final_norm, x, pending)[1]
 
     def token_positions(

@@ -13,8 +13,8 @@ from langmill.models.fused import score_loss_
 IGNORED = -100
 """A target that takes no part in the loss."""
 
-CHUNK_BYTES = 1 << 26
-"""How large a block of scores may grow: 64 MiB."""
+CHUNK_BYTES = 1 << 27
+"""How large a block of scores may grow: 128 MiB."""
 
 
 def chunk_rows(vocabulary: int) -> int:
@@ -34,10 +34,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # states (N, D), weight (V, D), bias (V,), targets (N,)
         wants_states, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         states_grad = torch.empty_like(states) if wants_states else None
-        weight_grad = torch.zeros_like(weight) if wants_weight else None
+        weight_grad: Tensor | None = None
         bias_grad = torch.zeros_like(bias) if bias is not None and wants_bias else None
         total = states.new_zeros((), dtype=torch.float32)
-        rows = chunk_rows(weight.shape[0])
+        blocks = -(-len(states) // chunk_rows(weight.shape[0]))
+        rows = -(-len(states) // blocks) if blocks else 1
         for begin in range(0, len(states), rows):
             x, y = states[begin : begin + rows], targets[begin : begin + rows]
             slope = F.linear(
@@ -49,7 +50,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             slope = slope.to(x.dtype)
             if states_grad is not None:
                 torch.mm(slope, weight.to(x.dtype), out=states_grad[begin : begin + rows])
-            if weight_grad is not None:
+            if wants_weight and weight_grad is None:  # no zeros to write first, nor to add to
+                weight_grad = slope.t().to(weight.dtype) @ x.to(weight.dtype)
+            elif weight_grad is not None:
                 weight_grad.addmm_(slope.t().to(weight.dtype), x.to(weight.dtype))
             if bias_grad is not None:
                 bias_grad += slope.sum(0)

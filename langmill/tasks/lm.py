@@ -18,7 +18,14 @@ from langmill.batches.packing import PackedLoader
 from langmill.batches.shards import Part, Shards
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from langmill.core.config import option_name
-from langmill.core.device import can_compile, choose_device, measure_matmul, synchronise, training_dtype
+from langmill.core.device import (
+    can_compile,
+    choose_device,
+    cpu_products,
+    measure_matmul,
+    synchronise,
+    training_dtype,
+)
 from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import format_seconds, say, warn
@@ -216,7 +223,8 @@ def make_plan(
 ) -> tuple[Plan, Transformer]:
     """Decide every open size, build the model and fix the number of steps."""
     # Processes measure and read their clocks apart, and must decide alike: the main one's figures hold.
-    peak_flops = here.agree(measure_matmul(device, seconds=0.15))
+    dtype = training_dtype(device, settings.precision)
+    peak_flops = here.agree(measure_matmul(device, seconds=0.15, dtype=dtype))
     corpus_tokens, context = len(shards.train.tokens), settings.model.context
     left = here.agree(seconds_left(deadline)) if settings.budget else 0.0
     flops = left * peak_flops * budget.EFFICIENCY
@@ -247,7 +255,8 @@ def make_plan(
     steps = budget.wanted_steps(settings, step_tokens=batch * context, corpus_tokens=corpus_tokens)
     seconds = 0.0
     if not steps:
-        pace = here.agree(trial_seconds(model, shards.train, settings, device))
+        with cpu_products(dtype):
+            pace = here.agree(trial_seconds(model, shards.train, settings, device))
         seconds = here.agree(seconds_left(deadline))
         steps = max(1, round(seconds / pace))
     plan = Plan(
@@ -306,13 +315,13 @@ def trial_seconds(model: Transformer, part: Part, settings: TrainSettings, devic
     rows = settings.batch
     micro = settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context)
     loader = PackedLoader(part, context=settings.model.context, rows=min(rows, micro), seed=settings.seed)
-    dtype = training_dtype(device)
+    dtype = training_dtype(device, settings.precision)
     times = []
     for _ in range(budget.TRIAL_STEPS):
         begin = time.perf_counter()
         batch = loader.take()
         assert batch is not None
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device.type, dtype, enabled=device.type != "cpu" and dtype != torch.float32):
             loss, _ = next_token(trial, batch.to(device))
         loss.backward()
         middle = time.perf_counter()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from langmill.batches.packing import LoaderState
-from langmill.core.device import training_dtype
+from langmill.core.device import cpu_products, training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import LangmillError
 from langmill.core.log import say, warn
@@ -76,7 +76,8 @@ class Trainer:
         self.job, self.settings, self.folder, self.here = job, settings, folder, here
         self.model = job.model
         self.device = next(self.model.parameters()).device
-        self.dtype = training_dtype(self.device)
+        self.dtype = training_dtype(self.device, settings.precision)
+        self.autocasts = self.device.type != "cpu" and self.dtype != torch.float32
         wanted = settings.optimizer
         assert wanted.learning_rate > 0 and wanted.matrix_learning_rate > 0, "the plan fills in the rates"
         self.optimizer = optimizer_of(self.model, wanted)
@@ -155,7 +156,7 @@ class Trainer:
         loss_sum = torch.zeros((), device=self.device)
         count = torch.zeros((), device=self.device)
         for part in batch.split(self.job.micro_batch):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.autocasts):
                 loss, targets = self.job.objective(self.model, part.to(self.device))
             loss.backward()
             loss_sum += loss.detach()
@@ -256,7 +257,7 @@ def train(
     """Run `job` to its end, to its deadline (seconds since the epoch) or to a signal, saving on the way."""
     seed_everything(settings.seed)
     trainer = Trainer(job, settings, folder=folder, here=here, deadline=deadline)
-    with stop_signals() as caught:
+    with stop_signals() as caught, cpu_products(trainer.dtype):
         if resume and trainer.restore():
             say(f"resumed after step {trainer.step}" + (", the run's end" if trainer.progress.over else ""))
         else:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from langmill.core.device import rounds_products
 from langmill.training.settings import OptimizerSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -19,14 +20,32 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Return matrices (n, rows, columns) with their singular values brought near 1.
 
     Newton-Schulz iteration X ← aX + b(XXᵀ)X + c(XXᵀ)²X (Jordan et al. 2024), after which singular
-    values lie in about [0.7, 1.2]. The iterate is a polynomial in XXᵀ times X, so only the small
-    Gram matrix is iterated, G ← PGP with P = aI + bG + cG², and the factors P are gathered and
-    applied once: for matrices wider than square this saves most of the work.
+    values lie in about [0.7, 1.2], those that were near 0 below.
     """
-    a, b, c = NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    coarse = x.dtype == torch.bfloat16 or (x.device.type == "cpu" and rounds_products())
+    x = _iterate(x, steps) if coarse else _iterate_gram(x, steps)
+    return x if wide else x.mT
+
+
+def _iterate(x: Tensor, steps: int) -> Tensor:
+    """The iteration as it is written, which bears bfloat16: a rounding error meets the same squeeze as X."""
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(steps):
+        gram = x @ x.mT  # (n, d, d)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _iterate_gram(x: Tensor, steps: int) -> Tensor:
+    """The same through the small Gram matrix alone, G ← PGP with P = aI + bG + cG², in float32 only.
+
+    The factors P are gathered and applied once, which for matrices wider than square saves most of the
+    work. Errors in G are not squeezed: in bfloat16 the largest singular value reaches the hundreds.
+    """
+    a, b, c = NEWTON_SCHULZ
     gram = x @ x.mT  # (n, d, d)
     product: Tensor | None = None
     for step in range(steps):
@@ -36,8 +55,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
         if step + 1 < steps:
             gram = factor @ gram @ factor
     assert product is not None
-    x = product @ x
-    return x if wide else x.mT
+    return product @ x
 
 
 class Muon:
@@ -54,7 +72,15 @@ class Muon:
         # longer than a short run trains, and nothing of it is needed here.
         defaults = {"kind": "muon", "lr": 0.02, "weight_decay": 0.0, "momentum": 0.95, "steps": 5}
         self.param_groups = [{**defaults, "betas": (0.9, 0.95), "eps": 1e-8, **group} for group in groups]
-        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        # Made before the first step, so that what a step frees is a whole for the next one to take: made
+        # between, they would lie scattered in it.
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        for group in self.param_groups:
+            names = ("momentum",) if group["kind"] == "muon" else ("mean", "square")
+            for p in group["params"]:
+                self.state[p] = {name: torch.zeros_like(p) for name in names}
+                if group["kind"] == "adamw":
+                    self.state[p]["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -72,16 +98,12 @@ class Muon:
             elif parameters:
                 self._adamw(group, parameters)
 
-    def _state(self, parameters: Iterable[Tensor], *names: str) -> list[list[Tensor]]:
-        for p in parameters:
-            for name in names:
-                if name not in self.state[p]:
-                    self.state[p][name] = torch.zeros_like(p)
-        return [[self.state[p][name] for p in parameters] for name in names]
+    def _states(self, parameters: Iterable[Tensor], name: str) -> list[Tensor]:
+        return [self.state[p][name] for p in parameters]
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        (buffers,) = self._state(parameters, "momentum")
+        buffers = self._states(parameters, "momentum")
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
         torch._foreach_lerp_(gradients, buffers, group["momentum"])  # Nesterov's look ahead
         if group["weight_decay"]:
@@ -105,17 +127,15 @@ class Muon:
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        means, squares = self._state(parameters, "mean", "square")
-        for p in parameters:
-            if "step" not in self.state[p]:
-                self.state[p]["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+        steps = self._states(parameters, "step")
+        torch._foreach_add_(steps, 1)
         torch._fused_adamw_(
             parameters,
             gradients,
-            means,
-            squares,
+            self._states(parameters, "mean"),
+            self._states(parameters, "square"),
             [],
-            self._advance(parameters),
+            steps,
             lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -124,11 +144,6 @@ class Muon:
             amsgrad=False,
             maximize=False,
         )
-
-    def _advance(self, parameters: list[Tensor]) -> list[Tensor]:
-        steps = [self.state[p]["step"] for p in parameters]
-        torch._foreach_add_(steps, 1)
-        return steps
 
 
 def is_matrix(name: str, parameter: Tensor, model: nn.Module) -> bool:

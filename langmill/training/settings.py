@@ -142,6 +142,8 @@ class TrainSettings(Settings):
     """Evaluations without improvement after which to stop and return to the best; 0: never."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """How matrices are multiplied; auto: in bfloat16 where the device has hardware for it. Weights are float32."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """torch.compile; auto: when it pays back within the run."""
     tensorboard: bool = True

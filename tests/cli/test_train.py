@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder of the test's own, and draw no curves and measure no machine: that takes longer than a run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracking, "draw_curve", lambda folder: None)
-    monkeypatch.setattr(lm, "measure_matmul", lambda device, seconds: 1e10)
+    monkeypatch.setattr(lm, "measure_matmul", lambda device, seconds, dtype: 1e10)
     write_text(tmp_path / "text.txt")
     return tmp_path
 

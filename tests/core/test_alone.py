@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from langmill.core.device import choose_device, measure_machine, training_dtype
+from langmill.core import device as devices
+from langmill.core.device import (
+    choose_device,
+    cpu_products,
+    has_bfloat16,
+    measure_machine,
+    rounds_products,
+    training_dtype,
+)
 from langmill.core.distributed import World, join, world
 from langmill.core.errors import ConfigError
 
@@ -33,9 +41,32 @@ def test_torchrun_tells_each_process_its_place(monkeypatch: pytest.MonkeyPatch) 
     assert not world().is_main
 
 
+def test_bfloat16_only_where_there_is_hardware_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: True)
+    assert training_dtype(cpu) == training_dtype(cpu, "bfloat16") == torch.bfloat16
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: False)
+    assert training_dtype(cpu) == torch.float32
+    with pytest.raises(ConfigError, match="precision bfloat16 asked for, but cpu has no hardware"):
+        training_dtype(cpu, "bfloat16")
+
+
+def test_products_round_while_asked_to() -> None:
+    a, b = torch.randn(64, 64), torch.randn(64, 64)
+    exact = a @ b
+    with cpu_products(torch.bfloat16):
+        assert rounds_products() or not hasattr(torch.backends.mkldnn, "matmul")
+        rounded = a @ b
+        with cpu_products(torch.float32):
+            assert torch.equal(a @ b, exact)
+    assert not rounds_products()
+    assert torch.equal(a @ b, exact)
+    assert has_bfloat16(torch.device("cpu")) == (not torch.equal(rounded, exact))
+
+
 def test_devices() -> None:
     assert choose_device("cpu") == torch.device("cpu")
-    assert training_dtype(torch.device("cpu")) == torch.float32
+    assert training_dtype(torch.device("cpu"), "float32") == torch.float32
     with pytest.raises(ConfigError, match="device 'gpu' is unknown; use auto, cpu, cuda"):
         choose_device("gpu")
     if not torch.cuda.is_available():

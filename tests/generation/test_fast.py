@@ -74,7 +74,17 @@ def test_random_layouts(make_model, seed: int) -> None:
 def test_without_avx512() -> None:
     # The vectors are chosen when the kernels are compiled, so another choice needs another process.
     narrow = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "random_layouts"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        "-k",
+        "random_layouts",
+    ]
     result = subprocess.run(command, env=os.environ | narrow, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
 

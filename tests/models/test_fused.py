@@ -6,8 +6,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from langmill.models.fused import add_norm, gate, library, operations, rotate_heads, score_loss_
+from langmill.core.device import cpu_products
+from langmill.models.config import default_decoder, gpt2_decoder
+from langmill.models.fused import (
+    add_norm,
+    attend,
+    gate,
+    gelu_tanh,
+    library,
+    operations,
+    rotate_heads,
+    score_loss_,
+)
+from langmill.models.initialise import initialise
 from langmill.models.positions import rotary_table
+from langmill.models.transformer import Transformer
 
 needs_kernels = pytest.mark.skipif(library.library() is None, reason="no C compiler with OpenMP here")
 
@@ -34,14 +47,18 @@ def random(*shape: int, seed: int = 0, grad: bool = True) -> Tensor:
 @needs_kernels
 @pytest.mark.parametrize("rows", [1, 7, 900])
 @pytest.mark.parametrize("pending", [True, False])
-def test_add_norm(monkeypatch: pytest.MonkeyPatch, rows: int, pending: bool) -> None:
+@pytest.mark.parametrize("kind", ["rms", "layer", "layer without bias"])
+def test_add_norm(monkeypatch: pytest.MonkeyPatch, rows: int, pending: bool, kind: str) -> None:
     def work() -> list[Tensor]:
-        norm = nn.RMSNorm(96, eps=1e-5)
-        norm.weight.data = random(96, seed=3, grad=False)
+        norm: nn.Module = nn.RMSNorm(96, eps=1e-5)
+        if kind != "rms":
+            norm = nn.LayerNorm(96, bias=kind == "layer")
+        for seed, weight in enumerate(norm.parameters()):
+            weight.data = random(96, seed=6 + seed, grad=False)
         x, y = random(2, rows, 96, seed=1), random(2, rows, 96, seed=2)
         total, out = add_norm(norm, x, y if pending else None)
         (total * random(2, rows, 96, seed=4) + out * random(2, rows, 96, seed=5)).sum().backward()
-        grads = [x.grad, norm.weight.grad, *([y.grad] if pending else [])]
+        grads = [x.grad, *[p.grad for p in norm.parameters()], *([y.grad] if pending else [])]
         return [total.detach(), out.detach(), *[g for g in grads if g is not None]]
 
     assert_close(both(monkeypatch, work))
@@ -66,6 +83,60 @@ def test_rotate_heads(monkeypatch: pytest.MonkeyPatch, normed: bool, table_rows:
         return [out.detach(), x.grad, *[p.grad for p in norm.parameters()]]
 
     assert_close(both(monkeypatch, work))
+
+
+@needs_kernels
+def test_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> list[Tensor]:
+        x = random(3, 5000, seed=1)
+        x.data[0, :5] = torch.tensor([-90.0, 90.0, 0.0, -5.0, 1e4])
+        out = gelu_tanh(x)
+        (out * random(3, 5000, seed=3)).sum().backward()
+        return [out.detach(), x.grad]
+
+    assert_close(both(monkeypatch, work))
+
+
+@needs_kernels
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_keeps_float32_where_products_round(monkeypatch: pytest.MonkeyPatch, masked: bool) -> None:
+    mask = torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(8)) > 0.3
+    mask |= torch.eye(40, dtype=torch.bool)
+
+    def work() -> list[Tensor]:
+        parts = [random(2, 3, 40, 16, seed=seed) for seed in (1, 2, 3)]
+        out = attend(*parts, mask=mask if masked else None, causal=not masked, dropout=0.0)
+        (out * random(2, 3, 40, 16, seed=4)).sum().backward()
+        return [out.detach(), *[p.grad for p in parts]]
+
+    exact = work()
+    with cpu_products(torch.bfloat16):
+        assert_close((work(), exact), tolerance=1e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", [gpt2_decoder, default_decoder])
+def test_what_is_computed_again_is_not_kept(monkeypatch: pytest.MonkeyPatch, family) -> None:
+    model = Transformer(family(50, layers=2, width=32, heads=2, context=16))
+    initialise(model, torch.Generator().manual_seed(0))
+    ids = torch.randint(50, (3, 16), generator=torch.Generator().manual_seed(1))
+
+    def work() -> list[Tensor]:
+        model.zero_grad()
+        states = model.decode(ids)
+        states.square().sum().backward()
+        return [states.detach(), *[p.grad.clone() for p in model.parameters() if p.grad is not None]]
+
+    again: list[str] = []
+    called = operations.call
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "call", lambda name, *rest: (again.append(name), called(name, *rest))[1])
+        lean = work()
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "recomputable", lambda out, again: None)
+        assert all(torch.equal(a, b) for a, b in zip(lean, work(), strict=True))
+    inputs = 4 if family is gpt2_decoder else 5  # query, key, value, up and, in the other, gate
+    assert again.count("norm_again") == 2 * inputs
 
 
 @needs_kernels

@@ -29,7 +29,7 @@ from langmill.training.settings import ModelSettings, TrainSettings
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "measure_matmul", lambda device, seconds: 1e11)
+    monkeypatch.setattr(task, "measure_matmul", lambda device, seconds, dtype: 1e11)
 
 
 def request_for(tmp_path: Path, **settings: object) -> Request:

@@ -14,7 +14,7 @@ from small_runs import TINY, CommandLine, weights, write_text
 
 # Rates at which AdamW and Muon do not blow rounding up: both divide a gradient by its size, however small.
 RATES = ("--optimizer.matrix-learning-rate", "0.005", "--optimizer.learning-rate", "0.001")
-OPTIONS = (*TINY, "--steps", "12", "--micro-batch", "2", *RATES)
+OPTIONS = (*TINY, "--steps", "12", "--micro-batch", "2", "--precision", "float32", *RATES)
 LAUNCH = (
     sys.executable,
     "-m",

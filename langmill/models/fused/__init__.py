@@ -5,6 +5,24 @@ kept in the cache folder. Without a compiler, on a GPU, in another precision or 
 same functions are ordinary PyTorch; `LANGMILL_FUSED=0` chooses that everywhere.
 """
 
-from langmill.models.fused.operations import add_norm, gate, rotate_heads, score_loss_
+from langmill.models.fused.operations import (
+    add_norm,
+    attend,
+    gate,
+    gelu_tanh,
+    rotate_heads,
+    score_loss_,
+    usable,
+)
+from langmill.models.fused.recompute import recomputing
 
-__all__ = ["add_norm", "gate", "rotate_heads", "score_loss_"]
+__all__ = [
+    "add_norm",
+    "attend",
+    "gate",
+    "gelu_tanh",
+    "recomputing",
+    "rotate_heads",
+    "score_loss_",
+    "usable",
+]

@@ -11,9 +11,12 @@
 
 #define PARALLEL _Pragma("omp parallel for schedule(static) if (work > 32768)")
 
-/* sum = x + y (y may be null: sum is then not written), out = sum / rms(sum) * weight. */
-void rms_norm_forward(const float *restrict x, const float *restrict y, const float *restrict weight, float *restrict sum, float *restrict out,
-                      float *restrict inverse, int64_t rows, int64_t width, float eps) {
+/* sum = x + y (y may be null: sum is then not written), out = (sum - mean) * inverse * weight + bias.
+   A layer norm takes the mean away and divides by the standard deviation; where `mean` is null, so is
+   `bias`, and the norm is an RMS norm: nothing is taken away. */
+void norm_forward(const float *restrict x, const float *restrict y, const float *restrict weight, const float *restrict bias,
+                  float *restrict sum, float *restrict out, float *restrict mean, float *restrict inverse, int64_t rows,
+                  int64_t width, float eps) {
     int64_t work = rows * width;
     PARALLEL
     for (int64_t i = 0; i < rows; i++) {
@@ -25,32 +28,58 @@ void rms_norm_forward(const float *restrict x, const float *restrict y, const fl
             for (int64_t j = 0; j < width; j++) t[j] = a[j] + b[j];
             s = t;
         }
-        float square = 0;
-        for (int64_t j = 0; j < width; j++) square += s[j] * s[j];
+        float m = 0, square = 0;
+        if (mean) {
+            for (int64_t j = 0; j < width; j++) m += s[j];
+            mean[i] = m /= width;
+        }
+        for (int64_t j = 0; j < width; j++) square += (s[j] - m) * (s[j] - m);
         float r = 1.0f / sqrtf(square / width + eps);
         inverse[i] = r;
-        for (int64_t j = 0; j < width; j++) o[j] = s[j] * r * weight[j];
+        for (int64_t j = 0; j < width; j++) o[j] = (s[j] - m) * r * weight[j];
+        if (bias)
+            for (int64_t j = 0; j < width; j++) o[j] += bias[j];
     }
 }
 
-/* With g = slope * weight and h = sum * inverse: the gradient of sum is
-   inverse * (g - h * mean(g * h)), to which `through` (may be null) is added. */
-void rms_norm_backward(const float *restrict slope, const float *restrict through, const float *restrict sum, const float *restrict weight,
-                       const float *restrict inverse, float *restrict out, float *restrict scratch, int64_t rows, int64_t width) {
+/* out as norm_forward wrote it, from what it kept. */
+void norm_again(const float *restrict sum, const float *restrict weight, const float *restrict bias,
+                const float *restrict mean, const float *restrict inverse, float *restrict out, int64_t rows, int64_t width) {
+    int64_t work = rows * width;
+    PARALLEL
+    for (int64_t i = 0; i < rows; i++) {
+        const float *s = sum + i * width;
+        float *o = out + i * width, m = mean ? mean[i] : 0, r = inverse[i];
+        for (int64_t j = 0; j < width; j++) o[j] = (s[j] - m) * r * weight[j];
+        if (bias)
+            for (int64_t j = 0; j < width; j++) o[j] += bias[j];
+    }
+}
+
+/* With g = slope * weight and h = (sum - mean) * inverse: the gradient of sum is
+   inverse * (g - h * mean(g * h)), less inverse * mean(g) in a layer norm; to it `through` (may be null)
+   is added. A thread's scratch holds the gradients of weight and bias, one after the other. */
+void norm_backward(const float *restrict slope, const float *restrict through, const float *restrict sum,
+                   const float *restrict weight, const float *restrict mean, const float *restrict inverse, float *restrict out,
+                   float *restrict scratch, int64_t rows, int64_t width) {
     int64_t work = rows * width;
     PARALLEL
     for (int64_t i = 0; i < rows; i++) {
         const float *d = slope + i * width, *s = sum + i * width;
-        float *o = out + i * width, *w = scratch + omp_get_thread_num() * width;
-        float r = inverse[i], dot = 0;
-        for (int64_t j = 0; j < width; j++) dot += d[j] * weight[j] * s[j];
-        float pull = dot * r * r * r / width;
-        for (int64_t j = 0; j < width; j++) w[j] += d[j] * s[j] * r;
+        float *o = out + i * width, *w = scratch + omp_get_thread_num() * 2 * width, *z = w + width;
+        float r = inverse[i], m = mean ? mean[i] : 0, dot = 0, total = 0;
+        for (int64_t j = 0; j < width; j++) dot += d[j] * weight[j] * (s[j] - m);
+        for (int64_t j = 0; j < width; j++) w[j] += d[j] * (s[j] - m) * r;
+        if (mean)
+            for (int64_t j = 0; j < width; j++) {
+                total += d[j] * weight[j];
+                z[j] += d[j];
+            }
+        float pull = dot * r * r * r / width, shift = total * r / width;
+        for (int64_t j = 0; j < width; j++) o[j] = d[j] * weight[j] * r - (s[j] - m) * pull - shift;
         if (through) {
             const float *t = through + i * width;
-            for (int64_t j = 0; j < width; j++) o[j] = t[j] + d[j] * weight[j] * r - s[j] * pull;
-        } else {
-            for (int64_t j = 0; j < width; j++) o[j] = d[j] * weight[j] * r - s[j] * pull;
+            for (int64_t j = 0; j < width; j++) o[j] += t[j];
         }
     }
 }
@@ -152,6 +181,34 @@ void gate_backward(const float *slope, const float *gate, const float *up, float
     for (int64_t i = 0; i < count; i += block)
         gate_slope_piece(slope + i, gate + i, up + i, gate_slope + i, up_slope + i,
                          i + block < count ? block : count - i);
+}
+
+/* GELU by a hyperbolic tangent (Hendrycks and Gimpel 2016), written with (1 + tanh u) / 2 = sigmoid(2u). */
+static void gelu_piece(const float *restrict x, float *restrict out, int64_t count) {
+    for (int64_t j = 0; j < count; j++) {
+        float t = x[j];
+        out[j] = t * sigmoid(1.5957691216f * (t + 0.044715f * t * t * t));
+    }
+}
+
+static void gelu_slope_piece(const float *restrict slope, const float *restrict x, float *restrict out, int64_t count) {
+    for (int64_t j = 0; j < count; j++) {
+        float t = x[j], s = sigmoid(1.5957691216f * (t + 0.044715f * t * t * t));
+        out[j] = slope[j] * (s + t * s * (1.0f - s) * 1.5957691216f * (1.0f + 0.134145f * t * t));
+    }
+}
+
+void gelu_forward(const float *x, float *out, int64_t count) {
+    int64_t work = count, block = 4096;
+    PARALLEL
+    for (int64_t i = 0; i < count; i += block) gelu_piece(x + i, out + i, i + block < count ? block : count - i);
+}
+
+void gelu_backward(const float *slope, const float *x, float *out, int64_t count) {
+    int64_t work = count, block = 4096;
+    PARALLEL
+    for (int64_t i = 0; i < count; i += block)
+        gelu_slope_piece(slope + i, x + i, out + i, i + block < count ? block : count - i);
 }
 
 /* Replace scores (rows, vocabulary) by the gradient of their cross-entropy, softmax minus one-hot, and

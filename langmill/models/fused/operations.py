@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from langmill.core.device import cpu_products, rounds_products
 from langmill.models.fused.library import library
+from langmill.models.fused.recompute import recomputable
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -49,42 +51,43 @@ def scratch(weight: Tensor) -> Tensor:
 
 class _AddNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, layer: bool
+    ):
         x = x.contiguous()
         y = None if y is None else y.contiguous()
         total = x if y is None else torch.empty_like(x)
         out = torch.empty_like(x)
         inverse = x.new_empty(x.shape[:-1])
-        call("rms_norm_forward", x, y, weight, total, out, inverse, inverse.numel(), x.shape[-1], eps)
-        ctx.save_for_backward(total, weight, inverse)
-        ctx.added = y is not None
+        mean = torch.empty_like(inverse) if layer else None
+        call("norm_forward", x, y, weight, bias, total, out, mean, inverse, inverse.numel(), x.shape[-1], eps)
+        ctx.save_for_backward(total, weight, mean, inverse)
+        ctx.added, ctx.biased = y is not None, bias is not None
         ctx.set_materialize_grads(False)
-        if y is None:
-            ctx.mark_non_differentiable(inverse)
-            return x.view_as(x), out
-        return total, out
+        kept = total.detach(), weight.detach(), bias, mean, inverse
+        recomputable(out, lambda: _norm_again(*kept))
+        return x.view_as(x) if y is None else total, out
 
     @staticmethod
     def backward(ctx: Any, through: Tensor | None, slope: Tensor | None) -> tuple[Any, ...]:
-        total, weight, inverse = ctx.saved_tensors
+        total, weight, mean, inverse = ctx.saved_tensors
         if slope is None:
-            return through, through if ctx.added else None, None, None
+            return through, through if ctx.added else None, None, None, None, None
         slope = slope.contiguous()
         through = None if through is None else through.contiguous()
-        out, rows = torch.empty_like(total), scratch(weight)
-        call(
-            "rms_norm_backward",
-            slope,
-            through,
-            total,
-            weight,
-            inverse,
-            out,
-            rows,
-            inverse.numel(),
-            total.shape[-1],
-        )
-        return out, out if ctx.added else None, rows.sum(0), None
+        rows, width = inverse.numel(), total.shape[-1]
+        out, sums = torch.empty_like(total), weight.new_zeros(torch.get_num_threads(), 2, width)
+        call("norm_backward", slope, through, total, weight, mean, inverse, out, sums, rows, width)
+        weight_slope, bias_slope = sums.sum(0)
+        return out, out if ctx.added else None, weight_slope, bias_slope if ctx.biased else None, None, None
+
+
+def _norm_again(
+    total: Tensor, weight: Tensor, bias: Tensor | None, mean: Tensor | None, inverse: Tensor
+) -> Tensor:
+    out = torch.empty_like(total)
+    call("norm_again", total, weight, bias, mean, inverse, out, inverse.numel(), total.shape[-1])
+    return out
 
 
 def add_norm(norm: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -92,9 +95,9 @@ def add_norm(norm: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tens
 
     x: the residual stream (B, T, D). y: what the last layer adds to it, None for nothing.
     """
-    if isinstance(norm, nn.RMSNorm) and usable(x) and norm.weight.dtype == torch.float32:
-        assert norm.eps is not None
-        return _AddNorm.apply(x, y, norm.weight, norm.eps)
+    if isinstance(norm, nn.RMSNorm | nn.LayerNorm) and norm.weight is not None and usable(x, norm.weight):
+        layer = isinstance(norm, nn.LayerNorm)
+        return _AddNorm.apply(x, y, norm.weight, norm.bias if layer else None, norm.eps, layer)
     x = x if y is None else x + y
     return x, norm(x)
 
@@ -109,6 +112,15 @@ class _RotateHeads(torch.autograd.Function):
         sizes = x.shape[0] * x.shape[1], x.shape[2], x.shape[3], cos.shape[0] * cos.shape[1]
         call("rotate_heads_forward", x, weight, cos, sin, out, inverse, *sizes, eps)
         ctx.save_for_backward(x, weight, cos, sin, inverse)
+        kept = x.detach(), None if weight is None else weight.detach(), cos, sin
+
+        def again() -> Tensor:
+            copy = torch.empty_like(x)
+            call("rotate_heads_forward", *kept, copy, torch.empty_like(inverse), *sizes, eps)
+            return copy
+
+        if weight is not None:  # else the rotation alone is kept
+            recomputable(out, again)
         return out
 
     @staticmethod
@@ -147,13 +159,60 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + swapped * sin
 
 
+class _Attention(torch.autograd.Function):
+    """PyTorch's own attention on the CPU, with its small products in float32.
+
+    Under `core.device.cpu_products` they would round to bfloat16 one by one, which takes twice as long.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+    ) -> Tensor:
+        with cpu_products(torch.float32):
+            out, logs = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                query, key, value, 0.0, causal, attn_mask=mask
+            )
+        ctx.save_for_backward(query, key, value, out, logs, mask)
+        ctx.causal = causal
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
+        *saved, mask = ctx.saved_tensors
+        with cpu_products(torch.float32):
+            slopes = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                slope, *saved, 0.0, ctx.causal, attn_mask=mask
+            )
+        return *slopes, None, None
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, causal: bool, dropout: float
+) -> Tensor:
+    """Return softmax(query · keyᵀ / √C) · value, (B, H, T, C).
+
+    query: (B, H, T, C). key, value: (B, K, S, C), where H is a multiple of K. mask: True where a query may
+    look, broadcast to (B, H, T, S). causal: a query sees what stands at or before its own index.
+    """
+    grouped = key.shape[1] != query.shape[1]
+    if not (dropout or grouped) and usable(query, key, value) and rounds_products():
+        if mask is not None:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+        return _Attention.apply(query, key, value, mask, causal)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout, enable_gqa=grouped
+    )
+
+
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gated: Tensor, up: Tensor) -> Tensor:
         gated, up = gated.contiguous(), up.contiguous()
-        out = torch.empty_like(up)
-        call("gate_forward", gated, up, out, out.numel())
+        out = _computed("gate_forward", gated, up)
         ctx.save_for_backward(gated, up)
+        kept = gated.detach(), up.detach()
+        recomputable(out, lambda: _computed("gate_forward", *kept))
         return out
 
     @staticmethod
@@ -164,9 +223,35 @@ class _Gate(torch.autograd.Function):
         return gate_slope, up_slope
 
 
+def _computed(kernel: str, *inputs: Tensor) -> Tensor:
+    out = torch.empty_like(inputs[0])
+    call(kernel, *inputs, out, out.numel())
+    return out
+
+
 def gate(gated: Tensor, up: Tensor) -> Tensor:
     """Return silu(gated) · up, both (..., F)."""
     return _Gate.apply(gated, up) if usable(gated, up) else F.silu(gated) * up
+
+
+class _Gelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        out = _computed("gelu_forward", x)
+        ctx.save_for_backward(x)
+        kept = x.detach()
+        recomputable(out, lambda: _computed("gelu_forward", kept))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return _computed("gelu_backward", slope.contiguous(), *ctx.saved_tensors)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Return GELU(x), its error function approximated by a hyperbolic tangent."""
+    return _Gelu.apply(x) if usable(x) else F.gelu(x, approximate="tanh")
 
 
 def score_loss_(scores: Tensor, targets: Tensor) -> Tensor:
