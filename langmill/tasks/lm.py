@@ -227,7 +227,8 @@ def make_plan(
     peak_flops = here.agree(measure_matmul(device, seconds=0.15, dtype=dtype))
     corpus_tokens, context = len(shards.train.tokens), settings.model.context
     left = here.agree(seconds_left(deadline)) if settings.budget else 0.0
-    flops = left * peak_flops * budget.EFFICIENCY
+    precision = str(dtype).removeprefix("torch.")
+    flops = left * peak_flops * budget.EFFICIENCY[precision]
     layers, width = budget.DEFAULT_SHAPE
     if settings.budget:
         layers, width = budget.best_shape(
@@ -267,6 +268,7 @@ def make_plan(
         flops_per_token=operations,
         expected_seconds=seconds,
         peak_flops=peak_flops,
+        precision=precision,
     )
     return plan, model
 

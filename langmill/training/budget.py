@@ -24,11 +24,13 @@ class Plan:
     flops_per_token: float
     expected_seconds: float
     peak_flops: float
+    precision: str
+    """In what matrices are multiplied."""
 
     @property
     def seconds(self) -> float:
         """Time in the loop: as measured under a budget, else a guess from the operations."""
-        guess = self.tokens * self.flops_per_token / (self.peak_flops * EFFICIENCY)
+        guess = self.tokens * self.flops_per_token / (self.peak_flops * EFFICIENCY[self.precision])
         return self.expected_seconds or guess
 
     def lines(self) -> list[str]:
@@ -39,7 +41,8 @@ class Plan:
             f"model    {model.family}: {model.layers} layers, width {model.width}, {model.heads} heads,"
             f" context {model.context}: {format_count(self.parameters)} parameters",
             f"steps    {settings.steps} of {settings.batch} rows × {model.context} tokens"
-            f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus",
+            f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus,"
+            f" {self.precision} products",
         ]
         if self.expected_seconds:
             lines.append(f"time     about {format_seconds(self.expected_seconds)} of training")
@@ -65,8 +68,9 @@ def flops_per_token(weights: int, *, layers: int, width: int, context: int) -> f
     return 6 * weights + 6 * layers * context * width
 
 
-EFFICIENCY = 0.45
-"""Share of the measured peak that training small models reaches, for a first guess."""
+EFFICIENCY = {"float32": 0.45, "bfloat16": 0.25}
+"""Share of the measured peak that training small models reaches, for a first guess: by the products' precision,
+for what is not a product takes the same time beside faster ones."""
 
 
 def best_shape(flops: float, *, vocabulary: int, corpus_tokens: int, context: int) -> tuple[int, int]:

@@ -77,6 +77,7 @@ def test_the_plan_in_words() -> None:
         flops_per_token=1e6,
         expected_seconds=61.0,
         peak_flops=1e11,
+        precision="float32",
     )
     text = "\n".join(plan.lines())
     assert "2 layers, width 64, 2 heads, context 32: 123.0k parameters" in text
