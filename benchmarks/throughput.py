@@ -4,6 +4,10 @@ Each contestant is a process of its own that has built its model and warmed up; 
 in turn, so that a drift of the machine's speed falls on all. Printed are the median step, tokens a second,
 the ratio to the better of Transformers' two (eager and compiled), and peak memory.
 
+On a processor with bfloat16 units langmill multiplies in them by itself, and Transformers when told to by
+torch's switch. There all contestants come once in float32 and once with bfloat16 products; the last line
+compares both as they come.
+
     python benchmarks/throughput.py --sizes 10m 124m --steps 8
 """
 
@@ -23,6 +27,7 @@ SIZES = {
     "124m": (12, 768, 12, 50257, 4, 256),
 }
 CONTESTANTS = ("langmill", "transformers", "transformers compiled")
+PRECISIONS = ("float32", "bfloat16")
 
 
 def build_ours(family: str, size: tuple[int, ...]):
@@ -114,9 +119,12 @@ def peak_bytes() -> int:
     return 0
 
 
-def work(contestant: str, family: str, size: tuple[int, ...]) -> None:
+def work(contestant: str, family: str, size: tuple[int, ...], precision: str) -> None:
     """Be a contestant: step whenever a line comes in, answer with the seconds it took."""
+    import torch
+
     begin = time.perf_counter()
+    torch.set_float32_matmul_precision("medium" if precision == "bfloat16" else "highest")
     step = (
         build_ours(family, size)
         if contestant == "langmill"
@@ -136,37 +144,56 @@ def contest(family: str, name: str, steps: int) -> None:
     """Run one family at one size and print its table."""
     size = SIZES[name]
     workers, ready = {}, {}
-    for contestant in CONTESTANTS:
+    everyone = [(contestant, precision) for precision in precisions() for contestant in CONTESTANTS]
+    for contestant, precision in everyone:
         command = [sys.executable, __file__, "--worker", contestant, "--families", family, "--sizes", name]
-        workers[contestant] = subprocess.Popen(
+        command += ["--precision", precision]
+        worker = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        line = workers[contestant].stdout.readline()
+        workers[contestant, precision] = worker
+        line = worker.stdout.readline()
         if not line:
             sys.exit(f"{contestant} failed to start; run it alone: {' '.join(command)}")
-        ready[contestant] = json.loads(line)["ready"]
-    answers: dict[str, list[dict]] = {contestant: [] for contestant in CONTESTANTS}
+        ready[contestant, precision] = json.loads(line)["ready"]
+    answers: dict[tuple[str, str], list[dict]] = {each: [] for each in everyone}
     for _ in range(steps):
-        for contestant, worker in workers.items():
+        for each, worker in workers.items():
             worker.stdin.write("step\n")
             worker.stdin.flush()
-            answers[contestant].append(json.loads(worker.stdout.readline()))
+            answers[each].append(json.loads(worker.stdout.readline()))
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
     rows, tokens = size[4], size[5]
-    seconds = {c: median(a["seconds"] for a in answers[c]) for c in CONTESTANTS}
-    peaks = {c: max(a["peak"] for a in answers[c]) for c in CONTESTANTS}
-    best = min(seconds[c] for c in CONTESTANTS[1:])
-    leanest = min(peaks[c] for c in CONTESTANTS[1:])
-    print(f"\n{family} {name}, {rows} x {tokens} tokens, float32, {steps} interleaved steps")
-    print(f"{'':<24}{'ms/step':>9}{'tokens/s':>10}{'speed':>8}{'peak MB':>9}{'memory':>8}{'ready s':>9}")
-    for c in CONTESTANTS:
-        print(
-            f"{c:<24}{seconds[c] * 1e3:>9.0f}{rows * tokens / seconds[c]:>10.0f}{best / seconds[c]:>8.2f}"
-            f"{peaks[c] / 1e6:>9.0f}{peaks[c] / leanest:>8.2f}{ready[c]:>9.0f}",
-            flush=True,
-        )
+    seconds = {each: median(a["seconds"] for a in answers[each]) for each in everyone}
+    peaks = {each: max(a["peak"] for a in answers[each]) for each in everyone}
+    for precision in precisions():
+        best = min(seconds[c, precision] for c in CONTESTANTS[1:])
+        leanest = min(peaks[c, precision] for c in CONTESTANTS[1:])
+        print(f"\n{family} {name}, {rows} x {tokens} tokens, {precision} products, {steps} interleaved steps")
+        print(f"{'':<24}{'ms/step':>9}{'tokens/s':>10}{'speed':>8}{'peak MB':>9}{'memory':>8}{'ready s':>9}")
+        for c in CONTESTANTS:
+            each = c, precision
+            print(
+                f"{c:<24}{seconds[each] * 1e3:>9.0f}{rows * tokens / seconds[each]:>10.0f}"
+                f"{best / seconds[each]:>8.2f}{peaks[each] / 1e6:>9.0f}{peaks[each] / leanest:>8.2f}"
+                f"{ready[each]:>9.0f}",
+                flush=True,
+            )
+    theirs = min(seconds[c, "float32"] for c in CONTESTANTS[1:])
+    print(
+        f"as they come, langmill / the better of Transformers: {theirs / seconds['langmill', precisions()[-1]]:.2f}"
+    )
+
+
+def precisions() -> tuple[str, ...]:
+    """Return what this machine can multiply in; the last is langmill's default."""
+    import torch
+
+    from langmill.core.device import has_bfloat16
+
+    return PRECISIONS if has_bfloat16(torch.device("cpu")) else PRECISIONS[:1]
 
 
 def main() -> None:
@@ -176,10 +203,11 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=["qwen3", "gpt2"], choices=["gpt2", "qwen3"])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=argparse.SUPPRESS)
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.worker, options.families[0], SIZES[options.sizes[0]])
+        work(options.worker, options.families[0], SIZES[options.sizes[0]], options.precision)
         return
     for name in options.sizes:
         for family in options.families:

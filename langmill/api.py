@@ -381,17 +381,22 @@ class Model:
         return logprobs(self.model, self._need_tokenizer(), text)
 
     def generate(self, prompt: str, **settings: Any) -> Generation:
-        """Continue a prompt: settings are those of `SamplingSettings`, such as max_tokens=50, seed=1."""
+        """Continue a prompt: settings are those of `SamplingSettings`, such as max_tokens=50, seed=1.
+
+        Where one is not given, what the checkpoint's generation_config.json recommends holds.
+        """
         (result,) = self.generate_batch([prompt], **settings)
         return result
 
     def generate_batch(self, prompts: Sequence[str], **settings: Any) -> list[Generation]:
         """Continue each of several prompts, whose texts do not influence each other."""
-        from langmill.generation.generate import generate
-        from langmill.generation.settings import SamplingSettings
+        from langmill.generation.generate import end_tokens, generate
+        from langmill.generation.settings import sampling_settings
 
+        tokenizer, recommended = self._need_tokenizer(), self.checkpoint.generation
+        wanted = sampling_settings(recommended, settings)
         return generate(
-            self.model, self._need_tokenizer(), list(prompts), resolve(SamplingSettings, settings)
+            self.model, tokenizer, list(prompts), wanted, end_ids=end_tokens(tokenizer, recommended)
         )
 
 

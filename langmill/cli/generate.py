@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from langmill.cli.options import settings_options
-from langmill.generation.settings import SamplingSettings
+from langmill.generation.settings import SamplingSettings, sampling_settings
 
 
 @click.command("generate")
@@ -43,16 +43,17 @@ def generate(
     \b
     langmill generate runs/a --prompt "Once upon a time" --max-tokens 100 --seed 1
     langmill generate runs/a --prompt "话说" --temperature 0
+
+    Where an option is not given, what the checkpoint's generation_config.json recommends holds.
     """
     from langmill.checkpoint.folder import load_checkpoint
-    from langmill.core.config import resolve
     from langmill.core.device import choose_device
     from langmill.core.errors import CheckpointError
     from langmill.core.log import format_seconds, say
     from langmill.generation.generate import end_tokens
     from langmill.generation.generate import generate as generate_texts
 
-    settings = resolve(SamplingSettings, overrides)
+    sampling_settings({}, overrides)  # what is wrong is said before the model is loaded
     texts = [*prompts, *(read_prompt(path) for path in prompt_files)] or [""]
     loaded = load_checkpoint(checkpoint, device=choose_device(device))
     if loaded.tokenizer is None:
@@ -65,7 +66,7 @@ def generate(
         loaded.model,
         loaded.tokenizer,
         texts,
-        settings,
+        sampling_settings(loaded.generation, overrides),
         on_text=write if stream else None,
         end_ids=end_tokens(loaded.tokenizer, loaded.generation),
     )

@@ -18,7 +18,6 @@ from langmill.core.errors import ConfigError, DataError, LangmillError
 from langmill.core.log import warn
 from langmill.generation.decoder import Decoder, Scores, choose_decoder
 from langmill.generation.sampling import draw, filtered, row_generator
-from langmill.generation.scoring import check_ids
 from langmill.generation.settings import SamplingSettings
 from langmill.generation.streaming import TextStream
 from langmill.models.cache import Cache
@@ -185,6 +184,15 @@ def prompt_ids(tokenizer: TextCodec, prompt: str | list[int]) -> list[int]:
 def _positions(model: Transformer) -> int:
     assert model.config.decoder is not None, "only a decoder generates"
     return model.config.decoder.max_positions
+
+
+def check_ids(ids: Sequence[int], vocabulary: int) -> None:
+    """Raise a DataError if some id has no token."""
+    wrong = [number for number in ids if not 0 <= number < vocabulary]
+    if wrong:
+        raise DataError(
+            f"token id {wrong[0]} is not in the model's vocabulary; ids go from 0 to {vocabulary - 1}"
+        )
 
 
 def _make_rows(

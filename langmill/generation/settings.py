@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from langmill.core.config import Settings
+from langmill.core.config import Settings, resolve
 
 
 class SamplingSettings(Settings):
@@ -40,3 +41,15 @@ class SamplingSettings(Settings):
     def greedy(self) -> bool:
         """The likeliest token is always taken."""
         return self.temperature == 0
+
+
+def sampling_settings(recommended: Mapping[str, Any], given: Mapping[str, Any]) -> SamplingSettings:
+    """Return the settings that are `given`, over those that a checkpoint recommends, over our own.
+
+    recommended: its generation_config.json, where Hugging Face checkpoints say how they want to be sampled;
+    what it says of sampling counts only if it says do_sample.
+    """
+    sampled = ("temperature", "top_k", "top_p", "min_p") if recommended.get("do_sample") else ()
+    names = (*sampled, "repetition_penalty")
+    wanted = {name: recommended[name] for name in names if recommended.get(name) is not None}
+    return resolve(SamplingSettings, {**wanted, **given})

@@ -191,30 +191,3 @@ def _fragments(pieces: Iterable[str], *, blank: bool) -> Iterator[tuple[int, str
             begin, position = line, match.end()
         yield begin, piece[position:]
         line += piece.count("\n", position)
-
-
-def require_documents(documents: Iterator[Document], report: ReadReport) -> Iterator[Document]:
-    """Return the same documents, or raise DataError at once if there is none.
-
-    report: the one that `documents` was given, to tell what was left out.
-    """
-    first = next(documents, None)
-    if first is None:
-        raise DataError(f"no document found: {report}; expected at least one with text in it")
-    return itertools.chain([first], documents)
-
-
-def count_documents(
-    paths: Sequence[str | Path],
-    *,
-    boundary: Boundary = "auto",
-    text_field: str = "text",
-    encoding: str = "utf-8",
-    on_bad_row: OnBadRow = "fail",
-    stop_after: int | None = None,
-) -> int:
-    """Count documents, reading no further than the first `stop_after`."""
-    documents = read_documents(
-        paths, boundary=boundary, text_field=text_field, encoding=encoding, on_bad_row=on_bad_row
-    )
-    return sum(1 for _ in itertools.islice((d for d in documents if d.part == 0), stop_after))

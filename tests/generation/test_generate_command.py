@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,22 @@ def test_one_prompt_is_streamed_after_itself_and_equal_seeds_agree(checkpoint, c
     assert "tokens in" in err
     assert run(capsys, *arguments)[1] == out
     assert run(capsys, *arguments[:-1], "2")[1] != out
+
+
+def test_what_the_checkpoint_recommends_holds_where_nothing_is_given(checkpoint, capsys) -> None:
+    import langmill
+
+    path = Path(checkpoint) / "generation_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"do_sample": True, "top_k": 1, "temperature": 0.5}), encoding="utf-8")
+    arguments = (checkpoint, "--prompt", "一二", "--max-tokens", "15")
+    greedy = run(capsys, *arguments, "--temperature", "0")[1]
+    assert run(capsys, *arguments, "--seed", "3")[1] == greedy
+    assert "一二" + langmill.load(checkpoint).generate("一二", max_tokens=15, seed=4).text + "\n" == greedy
+    assert run(capsys, *arguments, "--seed", "3", "--top-k", "0", "--temperature", "1")[1] != greedy
+    # Without do_sample these figures say nothing: Transformers, too, ignores them then.
+    path.write_text(json.dumps(config | {"do_sample": False, "top_k": 1}), encoding="utf-8")
+    assert run(capsys, *arguments, "--seed", "3")[1] != greedy
 
 
 def test_json(checkpoint, capsys) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from langmill.core.errors import ConfigError, DataError, MissingDependencyError
 from langmill.text.documents import PART_CHARACTERS, Document, ReadReport, cut_parts
-from langmill.text.readers import count_documents, read_documents, require_documents
+from langmill.text.readers import read_documents
 
 TEXTS = ["床前明月光，\n疑是地上霜。", 'She said "hello", twice.', "tab\tand, comma", "  举头望明月 🌕 "]
 
@@ -307,27 +307,6 @@ def test_empty_documents_and_files_are_counted(tmp_path):
         report = ReadReport()
         assert list(read_documents(files[:2], boundary=boundary, report=report)) == []
         assert report.skipped == {"empty": 2}
-
-
-def test_a_corpus_without_documents_is_refused(tmp_path):
-    path = write(tmp_path / "空.txt", "\n")
-    report = ReadReport()
-    with pytest.raises(
-        DataError, match=r"no document found: 1 file, 0 documents.*1 empty \(first: .*空.txt\)"
-    ):
-        require_documents(read_documents([path], report=report), report)
-    path = write(tmp_path / "b.txt", "有\n")
-    assert [d.text for d in require_documents(read_documents([path], boundary="line"), ReadReport())] == [
-        "有"
-    ]
-
-
-def test_count_stops_early(tmp_path):
-    path = write(tmp_path / "a.jsonl", as_jsonl([{"text": "好"}] * 5) + "broken\n")
-    assert count_documents([path], stop_after=3) == 3
-    assert count_documents([path], on_bad_row="skip") == 5
-    long = write(tmp_path / "a.txt", "字" * (2 * PART_CHARACTERS))
-    assert count_documents([long, path], stop_after=2) == 2
 
 
 def test_settings_are_checked_at_once(tmp_path):
