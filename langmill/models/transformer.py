@@ -34,6 +34,10 @@ def make_norm(config: StackConfig, width: int) -> nn.Module:
     return kind(width, eps=config.norm_eps)
 
 
+RECOMPUTE_NUMBERS = 1 << 19
+"""From so many numbers in the residual stream on, memory is worth a little time; see `fused.recompute`."""
+
+
 class Attention(nn.Module):
     """Multi-head attention of the input over itself and its cached past."""
 
@@ -181,7 +185,8 @@ class Stack(nn.Module):
         x = self.dropout(x)
         mask, causal = self.mask(ids, valid=valid, starts=starts, past=past)
         pending = None
-        with recomputing() if usable(x) and torch.is_grad_enabled() else contextlib.nullcontext():
+        lean = x.numel() >= RECOMPUTE_NUMBERS and usable(x) and torch.is_grad_enabled()
+        with recomputing() if lean else contextlib.nullcontext():
             for block in self.blocks:
                 x, pending = block(x, pending, mask=mask, causal=causal, rotary=rotary, cache=cache)
         return add_norm(self.final_norm, x, pending)[1]

@@ -43,7 +43,9 @@ def test_what_the_checkpoint_recommends_holds_where_nothing_is_given(checkpoint,
 
     path = Path(checkpoint) / "generation_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(config | {"do_sample": True, "top_k": 1, "temperature": 0.5}), encoding="utf-8")
+    path.write_text(
+        json.dumps(config | {"do_sample": True, "top_k": 1, "temperature": 0.5}), encoding="utf-8"
+    )
     arguments = (checkpoint, "--prompt", "一二", "--max-tokens", "15")
     greedy = run(capsys, *arguments, "--temperature", "0")[1]
     assert run(capsys, *arguments, "--seed", "3")[1] == greedy
