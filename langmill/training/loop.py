@@ -31,6 +31,8 @@ SAVE_SECONDS = 60.0
 """Time between saved states when --save-every does not say."""
 EVALUATIONS = 10
 """Evaluations in a run when --evaluate-every does not say."""
+EVALUATION_SHARE = 0.03
+"""Time that they may take of a run with a budget; where ten would take more there are fewer."""
 BAD_STEPS = 3
 """Non-finite steps in a row that are skipped before the run goes back to its last state."""
 ROLLBACKS = 2
@@ -291,8 +293,10 @@ def run_steps(trainer: Trainer, tracker: Tracker, caught: list[str]) -> bool:
     while not (progress.over or trainer.out_of_patience):
         # A run that was stopped before an evaluation that was due makes up for it here.
         if trainer.judged != trainer.step and _due(trainer, evaluate_every, last_judged, evaluate_seconds):
+            began = time.time()
             trainer.judge(tracker)
             last_judged = time.time()
+            evaluate_seconds = max(evaluate_seconds, (last_judged - began) / EVALUATION_SHARE)
             progress.pause()
             if trainer.out_of_patience:
                 break

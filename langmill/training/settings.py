@@ -137,7 +137,7 @@ class TrainSettings(Settings):
     save_every: int = Field(0, ge=0)
     """Steps between saved states; 0: every minute, and at the end."""
     evaluate_every: int = Field(0, ge=0)
-    """Steps between evaluations; 0: ten in a run."""
+    """Steps between evaluations; 0: ten in a run, fewer in a short one with a budget."""
     early_stopping: int = Field(0, ge=0)
     """Evaluations without improvement after which to stop and return to the best; 0: never."""
     device: str = "auto"
