@@ -58,6 +58,7 @@ def generate(
     loaded = load_checkpoint(checkpoint, device=choose_device(device))
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be generated")
+    settings = sampling_settings(loaded.generation, overrides)
     stream = len(texts) == 1 and not as_json
     if stream:
         write(texts[0])
@@ -66,7 +67,7 @@ def generate(
         loaded.model,
         loaded.tokenizer,
         texts,
-        sampling_settings(loaded.generation, overrides),
+        settings,
         on_text=write if stream else None,
         end_ids=end_tokens(loaded.tokenizer, loaded.generation),
     )

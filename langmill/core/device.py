@@ -30,11 +30,15 @@ def choose_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
     return device
 
 
+_products = getattr(torch.backends.mkldnn, "matmul", None)
+"""torch's switch for the precision of products on the CPU; not before torch 2.9."""
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware, faster than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not hasattr(torch.backends.mkldnn, "matmul"):  # not before torch 2.9
+    if device.type != "cpu" or _products is None:
         return False
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
@@ -58,22 +62,25 @@ def cpu_products(dtype: torch.dtype) -> Iterator[None]:
 
     It is to a CPU what TensorFloat-32 is to a GPU: tensors stay float32. GPUs have torch.autocast instead.
     """
-    if not hasattr(torch.backends.mkldnn, "matmul"):
+    if _products is None:
         yield
         return
-    products = torch.backends.mkldnn.matmul
-    before = products.fp32_precision
-    products.fp32_precision = "bf16" if dtype == torch.bfloat16 else "ieee"
+    before = _products.fp32_precision
+    _products.fp32_precision = "bf16" if dtype == torch.bfloat16 else "ieee"
     try:
         yield
     finally:
-        products.fp32_precision = before
+        _products.fp32_precision = before
 
 
 def rounds_products() -> bool:
     """Whether products on the CPU round their factors now; see `cpu_products`."""
-    products = getattr(torch.backends.mkldnn, "matmul", None)
-    return products is not None and products.fp32_precision == "bf16"
+    return _products is not None and _products.fp32_precision == "bf16"
+
+
+def forward_products(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return the context of a forward pass whose products are in `dtype`: autocast, but on CPUs `cpu_products` does it."""
+    return torch.autocast(device.type, dtype, enabled=device.type != "cpu" and dtype != torch.float32)
 
 
 def can_compile(device: torch.device) -> bool:

@@ -52,4 +52,5 @@ def sampling_settings(recommended: Mapping[str, Any], given: Mapping[str, Any]) 
     sampled = ("temperature", "top_k", "top_p", "min_p") if recommended.get("do_sample") else ()
     names = (*sampled, "repetition_penalty")
     wanted = {name: recommended[name] for name in names if recommended.get(name) is not None}
+    resolve(SamplingSettings, wanted, source="generation_config.json")  # its mistakes are not the user's
     return resolve(SamplingSettings, {**wanted, **given})

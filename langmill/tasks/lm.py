@@ -22,6 +22,7 @@ from langmill.core.device import (
     can_compile,
     choose_device,
     cpu_products,
+    forward_products,
     measure_matmul,
     synchronise,
     training_dtype,
@@ -257,7 +258,7 @@ def make_plan(
     seconds = 0.0
     if not steps:
         with cpu_products(dtype):
-            pace = here.agree(trial_seconds(model, shards.train, settings, device))
+            pace = here.agree(trial_seconds(model, shards.train, settings, device, dtype))
         seconds = here.agree(seconds_left(deadline))
         steps = max(1, round(seconds / pace))
     plan = Plan(
@@ -308,8 +309,10 @@ def new_config(settings: TrainSettings, tokenizer: Tokenizer) -> TransformerConf
     )
 
 
-def trial_seconds(model: Transformer, part: Part, settings: TrainSettings, device: torch.device) -> float:
-    """Return what a step takes, measured on a copy of the model with the run's own batch."""
+def trial_seconds(
+    model: Transformer, part: Part, settings: TrainSettings, device: torch.device, dtype: torch.dtype
+) -> float:
+    """Return what a step takes, its products in `dtype`, measured on a copy of the model with the run's own batch."""
     from langmill.training.optimizers import optimizer_of
 
     trial = copy.deepcopy(model)
@@ -317,13 +320,12 @@ def trial_seconds(model: Transformer, part: Part, settings: TrainSettings, devic
     rows = settings.batch
     micro = settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context)
     loader = PackedLoader(part, context=settings.model.context, rows=min(rows, micro), seed=settings.seed)
-    dtype = training_dtype(device, settings.precision)
     times = []
     for _ in range(budget.TRIAL_STEPS):
         begin = time.perf_counter()
         batch = loader.take()
         assert batch is not None
-        with torch.autocast(device.type, dtype, enabled=device.type != "cpu" and dtype != torch.float32):
+        with forward_products(device, dtype):
             loss, _ = next_token(trial, batch.to(device))
         loss.backward()
         middle = time.perf_counter()

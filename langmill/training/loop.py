@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from langmill.batches.packing import LoaderState
-from langmill.core.device import cpu_products, training_dtype
+from langmill.core.device import cpu_products, forward_products, training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import LangmillError
 from langmill.core.log import say, warn
@@ -79,7 +79,6 @@ class Trainer:
         self.model = job.model
         self.device = next(self.model.parameters()).device
         self.dtype = training_dtype(self.device, settings.precision)
-        self.autocasts = self.device.type != "cpu" and self.dtype != torch.float32
         wanted = settings.optimizer
         assert wanted.learning_rate > 0 and wanted.matrix_learning_rate > 0, "the plan fills in the rates"
         self.optimizer = optimizer_of(self.model, wanted)
@@ -158,7 +157,7 @@ class Trainer:
         loss_sum = torch.zeros((), device=self.device)
         count = torch.zeros((), device=self.device)
         for part in batch.split(self.job.micro_batch):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.autocasts):
+            with forward_products(self.device, self.dtype):
                 loss, targets = self.job.objective(self.model, part.to(self.device))
             loss.backward()
             loss_sum += loss.detach()

@@ -11,6 +11,14 @@
 
 #define PARALLEL _Pragma("omp parallel for schedule(static) if (work > 32768)")
 
+/* A normalised row; one piece of code, so that what is computed again is the same to the bit. */
+static void norm_row(const float *restrict s, float m, float r, const float *restrict weight, const float *restrict bias,
+                     float *restrict out, int64_t width) {
+    for (int64_t j = 0; j < width; j++) out[j] = (s[j] - m) * r * weight[j];
+    if (bias)
+        for (int64_t j = 0; j < width; j++) out[j] += bias[j];
+}
+
 /* sum = x + y (y may be null: sum is then not written), out = (sum - mean) * inverse * weight + bias.
    A layer norm takes the mean away and divides by the standard deviation; where `mean` is null, so is
    `bias`, and the norm is an RMS norm: nothing is taken away. */
@@ -21,7 +29,6 @@ void norm_forward(const float *restrict x, const float *restrict y, const float 
     PARALLEL
     for (int64_t i = 0; i < rows; i++) {
         const float *s = x + i * width;
-        float *o = out + i * width;
         if (y) {
             const float *a = x + i * width, *b = y + i * width;
             float *t = sum + i * width;
@@ -36,9 +43,7 @@ void norm_forward(const float *restrict x, const float *restrict y, const float 
         for (int64_t j = 0; j < width; j++) square += (s[j] - m) * (s[j] - m);
         float r = 1.0f / sqrtf(square / width + eps);
         inverse[i] = r;
-        for (int64_t j = 0; j < width; j++) o[j] = (s[j] - m) * r * weight[j];
-        if (bias)
-            for (int64_t j = 0; j < width; j++) o[j] += bias[j];
+        norm_row(s, m, r, weight, bias, out + i * width, width);
     }
 }
 
@@ -47,13 +52,8 @@ void norm_again(const float *restrict sum, const float *restrict weight, const f
                 const float *restrict mean, const float *restrict inverse, float *restrict out, int64_t rows, int64_t width) {
     int64_t work = rows * width;
     PARALLEL
-    for (int64_t i = 0; i < rows; i++) {
-        const float *s = sum + i * width;
-        float *o = out + i * width, m = mean ? mean[i] : 0, r = inverse[i];
-        for (int64_t j = 0; j < width; j++) o[j] = (s[j] - m) * r * weight[j];
-        if (bias)
-            for (int64_t j = 0; j < width; j++) o[j] += bias[j];
-    }
+    for (int64_t i = 0; i < rows; i++)
+        norm_row(sum + i * width, mean ? mean[i] : 0, inverse[i], weight, bias, out + i * width, width);
 }
 
 /* With g = slope * weight and h = (sum - mean) * inverse: the gradient of sum is
