@@ -66,6 +66,7 @@ class LanguageModelling:
         if not any((settings.budget, settings.steps, settings.tokens, settings.epochs)):
             settings = settings.model_copy(update={"budget": DEFAULT_BUDGET_SECONDS})
         device = choose_device(settings.device, local_rank=request.here.local_rank)
+        dtype = training_dtype(device, settings.precision)  # a mistake is said before the corpus is read
         corpus = Corpus(request.data, request.held_out, settings.data, seed=settings.seed)
         source = self._source(request)
         with request.here.main_first():
@@ -88,7 +89,14 @@ class LanguageModelling:
             )
         seed_everything(settings.seed)
         plan, model = make_plan(
-            settings, shards, tokenizer, source, device=device, deadline=deadline, here=request.here
+            settings,
+            shards,
+            tokenizer,
+            source,
+            device=device,
+            dtype=dtype,
+            deadline=deadline,
+            here=request.here,
         )
         settings = plan.settings
         loader = PackedLoader(
@@ -219,12 +227,12 @@ def make_plan(
     source: Checkpoint | None,
     *,
     device: torch.device,
+    dtype: torch.dtype,
     deadline: float,
     here: World,
 ) -> tuple[Plan, Transformer]:
     """Decide every open size, build the model and fix the number of steps."""
     # Processes measure and read their clocks apart, and must decide alike: the main one's figures hold.
-    dtype = training_dtype(device, settings.precision)
     peak_flops = here.agree(measure_matmul(device, seconds=0.15, dtype=dtype))
     corpus_tokens, context = len(shards.train.tokens), settings.model.context
     left = here.agree(seconds_left(deadline)) if settings.budget else 0.0
