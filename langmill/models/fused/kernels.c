@@ -150,6 +150,10 @@ void rotate_heads_backward(const float *restrict slope, const float *restrict x,
 /* Far below zero the exponential would overflow, which fast math turns into not-a-number. */
 static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(x > -80.0f ? -x : 80.0f)); }
 
+/* 1 - sigmoid(x). The subtraction would leave the rounding of a sigmoid near 1, which some processors'
+   approximate division makes of either sign, and slopes multiply it by large x. */
+static inline float rest_of_sigmoid(float x) { return sigmoid(-x); }
+
 /* out = silu(gate) * up. The loops stand in functions of their own, because the compiler forgets inside
    a parallel region that arrays do not overlap, and then does not vectorise. */
 static void gate_piece(const float *restrict gate, const float *restrict up, float *restrict out,
@@ -163,7 +167,7 @@ static void gate_slope_piece(const float *restrict slope, const float *restrict 
     for (int64_t j = 0; j < count; j++) {
         float s = sigmoid(gate[j]), d = slope[j];
         up_slope[j] = d * gate[j] * s;
-        gate_slope[j] = d * up[j] * s * (1.0f + gate[j] * (1.0f - s));
+        gate_slope[j] = d * up[j] * s * (1.0f + gate[j] * rest_of_sigmoid(gate[j]));
     }
 }
 
@@ -193,8 +197,8 @@ static void gelu_piece(const float *restrict x, float *restrict out, int64_t cou
 
 static void gelu_slope_piece(const float *restrict slope, const float *restrict x, float *restrict out, int64_t count) {
     for (int64_t j = 0; j < count; j++) {
-        float t = x[j], s = sigmoid(1.5957691216f * (t + 0.044715f * t * t * t));
-        out[j] = slope[j] * (s + t * s * (1.0f - s) * 1.5957691216f * (1.0f + 0.134145f * t * t));
+        float t = x[j], u = 1.5957691216f * (t + 0.044715f * t * t * t), s = sigmoid(u);
+        out[j] = slope[j] * (s + t * s * rest_of_sigmoid(u) * 1.5957691216f * (1.0f + 0.134145f * t * t));
     }
 }
 
