@@ -364,6 +364,7 @@ def compile_step() -> Any:
     """
     decode_step.__qualname__ = f"decode_step_{digest(Path(arithmetic.__file__).read_bytes())}"
     signature = types.void(types.int64, types.float32, types.int64)
+    arithmetic.keep_functions_general()
     try:
         return njit(signature, cache=True, error_model="numpy", nogil=True)(decode_step)
     except RuntimeError:  # neither this folder nor the user's cache can be written

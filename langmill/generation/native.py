@@ -24,6 +24,18 @@ native = functools.partial(
 a division by zero gives an infinity (a check for it would keep loops from vectorising)."""
 intrinsic: Any = extending.intrinsic
 
+
+@functools.cache
+def keep_functions_general() -> None:
+    """Keep LLVM from copying functions for arguments that are constants, for the rest of the process.
+
+    LLVM 22's function specialisation takes the other arguments of such a copy for undefined, so that a loop
+    over `columns` lost its end: attention then never returned, with some processors' code and not with others'.
+    """
+    llvmlite.binding.set_option("langmill", "-funcspec-max-clones=0")
+
+
+
 # Numbers that functions are called with are NumPy's: of plain ones numba makes a constant, and compiles the
 # function again for each.
 ZERO, ONE, THREE = np.int64(0), np.int64(1), np.int64(3)
@@ -140,7 +152,6 @@ def make_tile(rows: int, batch: int, fetched: int) -> Any:
                 t = [load(x, b, offset) for b in range(batch)]
                 for held, (r, b) in zip(sums, tiles):
                     builder.store(builder.call(fma, (w[r], t[b], builder.load(held))), held)
-        # The sums are added to what is there without a choice: with one, LLVM 22 dropped the end of the loop.
         for held, (r, b) in zip(sums, tiles):
             target = place(out, b, stride, word(r), number.as_pointer())
             product = builder.call(total, (builder.load(target), builder.load(held)), fastmath=("reassoc",))
