@@ -78,9 +78,9 @@ class TrainResult:
         done = f"{self.steps} steps, {log.format_count(self.tokens)} tokens in {log.format_seconds(self.seconds)}"
         skipped = f" ({self.skipped_steps} steps skipped: not finite)" if self.skipped_steps else ""
         return (
-            f"{self.folder}: {done}{skipped}; held-out {figures}\n"
-            f"    langmill generate {self.folder} --prompt '…'\n"
-            f"    langmill evaluate {self.folder} TEXT"
+            f"{self.folder}: {done}{skipped}; quick held-out {figures}\n"
+            f"    {log.program()} generate {self.folder} --prompt '…'\n"
+            f"    {log.program()} evaluate {self.folder} TEXT"
         )
 
 
@@ -350,7 +350,7 @@ def clear_run(folder: Path) -> None:
 
 def resume_command(task: str, folder: Path, here: World) -> str:
     """Return what to type to continue a run: the rest is in its run.yaml."""
-    launch = "langmill" if here.size == 1 else f"torchrun --nproc-per-node {here.size} -m langmill"
+    launch = log.program() if here.size == 1 else f"torchrun --nproc-per-node {here.size} -m langmill"
     return f"{launch} train {task} -o {shlex.quote(str(folder))} --resume auto"
 
 

@@ -91,6 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
             status: Any = langmill.main(args=arguments, prog_name="langmill", standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(2)
     except click.UsageError as error:
         fail(error.format_message(), error.ctx)
     except click.ClickException as error:

@@ -14,6 +14,9 @@ from langmill.core.config import Settings, leaves
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+READING = ("data.boundary", "data.text_field", "data.encoding", "data.on_bad_row")
+
+
 def settings_options(
     kind: type[Settings], *, leave_out: tuple[str, ...] = ()
 ) -> Callable[[Command], Command]:
@@ -44,6 +47,8 @@ def settings_options(
 def option(name: str, annotation: Any, description: str, default: Any) -> Callable[[Any], Any]:
     """Return the click option of one setting; its value stays None when it is not given."""
     flag = "--" + name.replace("_", "-")
+    # What readers of text are told has a short name too, the same as in other commands and in their messages.
+    short = (f"--{flag.removeprefix('--data.')}",) if name in READING else ()
     key = name.replace(".", "__")
     text = description.strip()
     if default not in ("", None, (), 0, 0.0) and not isinstance(default, bool):
@@ -54,12 +59,12 @@ def option(name: str, annotation: Any, description: str, default: Any) -> Callab
     origin = typing.get_origin(annotation)
     if origin is Literal:
         return click.option(
-            flag, key, type=click.Choice(typing.get_args(annotation)), default=None, help=text
+            flag, *short, key, type=click.Choice(typing.get_args(annotation)), default=None, help=text
         )
     if origin is tuple:
         return click.option(flag, key, multiple=True, help=f"{text}  (repeatable)")
     # Numbers stay text here: pydantic reads 5M, 3m and 1e-4, and its message names the setting.
-    return click.option(flag, key, type=str, default=None, metavar=metavar(annotation), help=text)
+    return click.option(flag, *short, key, type=str, default=None, metavar=metavar(annotation), help=text)
 
 
 def metavar(annotation: Any) -> str:

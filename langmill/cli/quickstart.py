@@ -34,7 +34,7 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
     English documentation of its language topics. A former quickstart in the output folder is replaced.
     """
     from langmill.api import load, run_training
-    from langmill.core.log import say
+    from langmill.core.log import program, say
     from langmill.evaluation.report import held_out_report
 
     folder = Path(output)
@@ -60,11 +60,11 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
     for prompt in prompts or (PROMPTS if not files else ("",)):
         (sample,) = model.generate_batch([prompt], max_tokens=90, temperature=0.8, top_p=0.9, seed=seed)
         print(f"\n--- {prompt!r}")
-        print(prompt + sample.text)
+        print(prompt + sample.text.removesuffix("\ufffd"))  # a character that the last token began
     print(f"\nThe model lies in {folder}/ (curve.png, README.md, metrics.jsonl). Next:")
-    print(f"    langmill generate {folder} --prompt 'def parse(' --max-tokens 200")
-    print(f"    langmill evaluate {folder} YOUR.txt")
-    print("    langmill train lm YOUR.txt --budget 10m -o runs/mine")
+    print(f"    {program()} generate {folder} --prompt 'def parse(' --max-tokens 200")
+    print(f"    {program()} evaluate {folder} YOUR.txt")
+    print(f"    {program()} train lm YOUR.txt --budget 10m -o runs/mine")
 
 
 def python_corpus() -> Path:

@@ -92,6 +92,7 @@ def train(
     as_json: bool,
 ) -> None:
     """Train a tokenizer on PATHS: files, folders and globs, in any format that `langmill train` reads."""
+    from langmill.core.log import program
     from langmill.text.documents import ReadReport
     from langmill.text.readers import read_documents
     from langmill.tokens.train import TrainingReport, train_tokenizer
@@ -123,7 +124,7 @@ def train(
         print_json({"tokenizer": str(output), "fingerprint": trained.fingerprint(), **vars(report)})
     else:
         click.echo(f"{output}: a {kind} tokenizer of {trained.vocabulary_size} tokens")
-        click.echo(f'look at it: langmill tokenizer inspect {output} "some text 一些文字"')
+        click.echo(f'look at it: {program()} tokenizer inspect {output} "some text 一些文字"')
 
 
 @tokenizer.command()

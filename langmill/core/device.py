@@ -92,6 +92,13 @@ def can_compile(device: torch.device) -> bool:
     return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
+def other_load() -> float:
+    """Return how many processes a core wanted to run in the last minute, this one left out; 0 if not known."""
+    if not hasattr(os, "getloadavg"):
+        return 0.0
+    return max(0.0, os.getloadavg()[0] - 1) / (os.cpu_count() or 1)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for the device, so that a clock read afterwards is true."""
     if device.type == "cuda":

@@ -5,8 +5,12 @@ Results go to stdout; everything said through this module is progress and goes t
 
 from __future__ import annotations
 
+import functools
+import shlex
+import shutil
 import sys
 import time
+from pathlib import Path
 
 STARTED = time.time()
 """When this process took up langmill, in seconds since the epoch."""
@@ -29,6 +33,19 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """Print a line about something that the user may not have wanted."""
     print(f"langmill: warning: {message}", file=sys.stderr, flush=True)
+
+
+@functools.cache
+def program() -> str:
+    """Return how to type this command line's name here: `langmill` where the shell finds it, else its path."""
+    begun = Path(sys.argv[0])
+    if begun.name != "langmill" or shutil.which("langmill"):
+        return "langmill"
+    with_folder = begun if begun.is_absolute() else Path(".", begun)
+    here = Path.cwd()
+    if with_folder.is_absolute() and with_folder.is_relative_to(here):
+        with_folder = with_folder.relative_to(here)
+    return shlex.quote(str(with_folder))
 
 
 def format_seconds(seconds: float) -> str:

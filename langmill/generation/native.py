@@ -35,7 +35,6 @@ def keep_functions_general() -> None:
     llvmlite.binding.set_option("langmill", "-funcspec-max-clones=0")
 
 
-
 # Numbers that functions are called with are NumPy's: of plain ones numba makes a constant, and compiles the
 # function again for each.
 ZERO, ONE, THREE = np.int64(0), np.int64(1), np.int64(3)

@@ -24,6 +24,7 @@ from langmill.core.device import (
     cpu_products,
     forward_products,
     measure_matmul,
+    other_load,
     synchronise,
     training_dtype,
 )
@@ -51,6 +52,8 @@ EVALUATION_TOKENS = (8192, 131_072)
 """Fewest and most held-out tokens in one quick evaluation; between them, a two-hundredth of the training tokens."""
 DEFAULT_BUDGET_SECONDS = 300.0
 """Time for a run that is told neither its time nor its length."""
+BUSY = 0.7
+"""Processes a core that want to run, from which on a budget's plan suffers."""
 SAMPLE_TOKENS, SAMPLE_SECONDS = 64, 60.0
 """Length of the samples shown in training, and the shortest run that shows any."""
 
@@ -81,6 +84,8 @@ class LanguageModelling:
         settings = self._fit_context(settings, shards, source)
         finish = min(FINISH_SECONDS, FINISH_SHARE * settings.budget)
         deadline = request.started + settings.budget - finish if settings.budget else math.inf
+        if settings.budget and (load := other_load()) > BUSY:
+            say(f"other programs keep this machine busy (load {load:.1f}); the plan is for what they leave")
         left = deadline - time.time()
         if left + request.spent_seconds < settings.budget / 2:
             warn(

@@ -74,12 +74,12 @@ class HeldOutSplit:
         total = f"{plural(self.documents, 'document')} ({plural(self.characters, 'character')})"
         if self.mode == "none":
             return f"Nothing is held out of {total}."
-        share = f"{self.held_out_characters:,} characters, {self.held_out_characters / self.characters:.1%}"
+        share = f"{plural(self.held_out_characters, 'character')} ({self.held_out_characters / self.characters:.1%})"
         if self.mode == "documents":
-            which = f"{self.held_out_documents:,} of {total} held out ({share})"
+            which = f"{self.held_out_documents:,} of {total} held out, {share}"
             return f"{which}, chosen by the digest of their text with seed {self.seed}."
-        which = f"The end of each document held out of {total} (about {share})"
-        return f"{which}; they are too few, too alike or too long to hold out whole ones."
+        why = "too few, too alike or too long documents to hold out whole ones"
+        return f"the end of each document is held out, about {share} of {total}: {why}."
 
 
 def plan_split(

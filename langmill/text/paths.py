@@ -125,8 +125,8 @@ def _closest(path: Path) -> str:
 
 
 def _alike(name: str, sibling: str) -> bool:
-    """Compare names alone: a long common folder must not make unlike names look alike."""
-    return bool(did_you_mean(name, [sibling]))
+    """Compare names alone, without the ending: a long common folder or `.txt` makes no unlike names alike."""
+    return bool(did_you_mean(Path(name).stem, [Path(sibling).stem]))
 
 
 def _in_folder(folder: Path, report: ReadReport) -> list[Path]:

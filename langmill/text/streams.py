@@ -157,6 +157,8 @@ def _not_valid(
     path: Path, error: UnicodeDecodeError, at: tuple[int, int], *, encoding: str
 ) -> UnreadableText:
     data = bytes(error.object)
+    if b"\0" in data:
+        return _binary(path, at[0], len(data[: data.index(b"\0")].decode(encoding, "replace")) + 1)
     detail = encoding_fault(
         data[error.start], data[error.start : error.start + 64], at[1], encoding=encoding, path=path
     )

@@ -237,8 +237,7 @@ def note(report: TrainingReport, limit: int | None) -> None:
         )
     if asked is not None and report.vocabulary < asked and report.kind != "char":
         report.notes.append(
-            f"the text gave {report.vocabulary} tokens where {asked} were asked for: "
-            "nothing more in it occurs often enough"
+            f"the text gave {report.vocabulary} tokens, not {asked}: nothing more in it occurs often enough"
         )
     if report.characters_left_out:
         rest = "read as unknown" if report.kind == "wordpiece" else "are spelt in bytes"

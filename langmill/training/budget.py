@@ -40,12 +40,14 @@ class Plan:
         lines = [
             f"model    {model.family}: {model.layers} layers, width {model.width}, {model.heads} heads,"
             f" context {model.context}: {format_count(self.parameters)} parameters",
-            f"steps    {settings.steps} of {settings.batch} rows × {model.context} tokens"
+            f"steps    {'about ' if self.expected_seconds else ''}{settings.steps} of {settings.batch} rows × {model.context} tokens"
             f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus,"
             f" {self.precision} products",
         ]
         if self.expected_seconds:
-            lines.append(f"time     about {format_seconds(self.expected_seconds)} of training")
+            lines.append(
+                f"time     about {format_seconds(self.expected_seconds)} of training, which decides: as many steps as fit"
+            )
         return lines
 
 

@@ -72,7 +72,9 @@ def test_random_layouts(make_model, seed: int) -> None:
 
 PROCESSORS = {
     "haswell": "+avx,+avx2,+fma",
-    **dict.fromkeys(("skylake-avx512", "rocketlake", "znver4"), "+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512dq"),
+    **dict.fromkeys(
+        ("skylake-avx512", "rocketlake", "znver4"), "+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512dq"
+    ),
 }
 """LLVM makes other code for each, and has made wrong code for some."""
 
@@ -87,7 +89,17 @@ def test_code_for_other_processors(processor: str, tmp_path: Path) -> None:
     # The vectors are chosen when the kernels are compiled, so another choice needs another process. A second
     # one takes the code from disk, where it is not what the first one had in memory.
     names = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "random_layouts"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        "-k",
+        "random_layouts",
+    ]
     for _ in range(2):
         result = subprocess.run(
             command, env=os.environ | names, capture_output=True, text=True, check=False, timeout=240

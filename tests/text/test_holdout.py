@@ -55,7 +55,7 @@ def test_documents_are_held_out_by_their_text_alone():
     assert len(whole[True]) == 51
     assert sorted(whole[True] + whole[False]) == sorted(POEMS)
     assert sentence == (
-        "51 of 1,000 documents (18,890 characters) held out (963 characters, 5.1%), "
+        "51 of 1,000 documents (18,890 characters) held out, 963 characters (5.1%), "
         "chosen by the digest of their text with seed 0."
     )
     shuffled = random.Random(1).sample(POEMS, len(POEMS))
@@ -90,7 +90,7 @@ def test_one_book_gives_its_end_cut_at_a_line_end():
     assert head + tail == book
     assert head.endswith("\n")
     assert 0.045 * len(book) < len(tail) <= 0.05 * len(book)
-    assert sentence.startswith("The end of each document held out of 1 document (")
+    assert sentence.startswith("the end of each document is held out, about ")
 
 
 @pytest.mark.parametrize("line_end", ["\n", ""])
