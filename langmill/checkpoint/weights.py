@@ -6,6 +6,7 @@ model and of one tensor.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,8 @@ from langmill.core.files import (
 )
 from langmill.models.families import Family, Pairing, pair_weights
 from langmill.models.families.table import pattern
+
+logger = logging.getLogger("langmill")
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -147,21 +150,29 @@ def match_names(
 ) -> dict[str, Stored]:
     """Return the tensors under their names in the table; what cannot be matched keeps its name.
 
-    Files of a bare model lack the family's prefix. What the family ignores is left out.
+    Files of a bare model lack the family's prefix. What the family ignores is left out, what it has no use
+    for too, with a warning.
     """
-    ignored = [pattern(each) for each in family.ignore]
-    matched = {}
+    ignored, unused = ([pattern(each) for each in names] for names in (family.ignore, family.unused))
+    matched, left = {}, []
     for name, tensor in tensors.items():
         full = name if name in pairings or name.startswith(family.prefix) else family.prefix + name
-        if not any(each.fullmatch(full) for each in ignored):
-            matched[full if full in pairings else name] = tensor
+        if full in pairings:
+            matched[full] = tensor
+        elif any(each.fullmatch(known) for each in unused for known in (name, full)):
+            left.append(name)
+        elif not any(each.fullmatch(known) for each in ignored for known in (name, full)):
+            matched[name] = tensor
+    if left:
+        logger.warning("not used, and lost if the model is saved here: %s", some(left))
     return matched
 
 
 def check_fit(folder: Path, tensors: Mapping[str, Stored], pairings: Mapping[str, Pairing]) -> None:
     """Raise one CheckpointError with everything that keeps `tensors` from filling the model."""
     faults = []
-    if missing := [name for name, pairing in pairings.items() if name not in tensors and not pairing.tied]:
+    needed = [name for name, pairing in pairings.items() if not (pairing.tied or pairing.zero_if_absent)]
+    if missing := [name for name in needed if name not in tensors]:
         faults.append(f"{len(missing)} missing: {some(missing)}")
     if unknown := [name for name in tensors if name not in pairings]:
         faults.append(f"{len(unknown)} unknown: {some(unknown)}")
@@ -187,6 +198,8 @@ def load_weights(folder: Path, model: nn.Module, family: Family) -> None:
     own = dict(model.named_parameters(remove_duplicate=False))
     for name, pairing in pairings.items():
         if name not in tensors:
+            if pairing.zero_if_absent and not pairing.tied:
+                own[pairing.ours[0]].zero_()
             continue
         parts = pairing.operation.read(tensors[name].read())
         for target, part in zip(pairing.ours, parts, strict=True):

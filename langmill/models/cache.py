@@ -24,6 +24,10 @@ class Cache:
         """Slots filled."""
         self.padded = False
         """Some slot below `length` holds no token."""
+        self.memory: list[tuple[Tensor, Tensor]] = []
+        """For each layer with cross-attention, the keys and values (M, K, S, C) of what the encoder read."""
+        self.memory_mask: Tensor | None = None
+        """(M, 1, 1, S), False where the encoder's text is padded; None: nowhere."""
 
     @property
     def slots(self) -> int:
@@ -51,6 +55,16 @@ class Cache:
         return self.keys[layer, :, :, : self.length], self.values[layer, :, :, : self.length]
 
     def reorder(self, rows: Tensor) -> None:
-        """Keep rows[i] as row i, as beam search and finished sequences need."""
+        """Keep rows[i] as row i, as beam search and finished sequences need.
+
+        Rows that share an encoder's text stand side by side and share one row of `memory`; all of them
+        stay or all go.
+        """
+        if self.memory:
+            sharing = len(self.valid) // len(self.memory[0][0])
+            texts = rows[::sharing] // sharing  # (M,)
+            if not torch.equal(texts, torch.arange(len(self.memory[0][0]), device=rows.device)):
+                self.memory = [(key[texts], value[texts]) for key, value in self.memory]
+                self.memory_mask = None if self.memory_mask is None else self.memory_mask[texts]
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.valid = self.valid[rows]

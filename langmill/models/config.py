@@ -38,6 +38,8 @@ class StackConfig:
     hidden: int
     """Width inside the feed-forward layers."""
     causal: bool
+    cross: bool = False
+    """Attend to an encoder's states too."""
     kv_heads: int = 0
     """Key/value heads, shared by groups of query heads (Ainslie et al. 2023); 0: as many as `heads`."""
     head_width: int = 0
@@ -48,22 +50,37 @@ class StackConfig:
     norm_eps: float = 1e-5
     norm_first: bool = True
     """False: the 2017 order, add then normalise."""
+    input_norm: bool = False
+    """Normalise the embedded input (BERT, BART)."""
     final_norm: bool = True
     # positions
-    positions: Literal["learned", "rotary"] = "learned"
+    positions: Literal["learned", "sinusoidal", "rotary", "relative"] = "learned"
     max_positions: int = 512
+    position_offset: int = 0
+    """Rows at the top of the learned table that stand for no position (RoBERTa and BART: 2)."""
     rotary_base: float = 10_000.0
     rotary_scaling: RotaryScaling | None = None
+    relative_buckets: int = 32
+    """Distances that a learned bias tells apart (Raffel et al. 2020, arXiv:1910.10683, section 2.1)."""
+    relative_distance: int = 128
+    """The distance from which on all share a bucket."""
     # attention
     qkv_bias: bool = True
     output_bias: bool = True
     qk_norm: bool = False
     """Normalise each query and key over its head's channels before the rotation (Qwen3)."""
+    attention_scale: float = 0.0
+    """Multiplies query · key; 0: head_width^-½. T5 has 1."""
     # feed-forward
     activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "gelu"
     gated: bool = False
     """Multiply the activation by a second projection (Shazeer 2020, arXiv:2002.05202)."""
     hidden_bias: bool = True
+    # input
+    embed_scale: float = 1.0
+    """Multiplies the token embeddings (width^½ in the 2017 Transformer)."""
+    segments: int = 0
+    """Kinds of segment that have an embedding of their own (BERT's token types)."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "hidden", "max_positions"):
@@ -83,6 +100,13 @@ class StackConfig:
             raise ConfigError(
                 f"rotary positions need an even number of channels a head, not {self.head_width}"
             )
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise ConfigError(f"sinusoidal positions need an even width, not {self.width}")
+        if self.positions == "relative" and not self.relative_buckets // 4 < self.relative_distance:
+            raise ConfigError(
+                f"relative_distance ({self.relative_distance}) must exceed a quarter of relative_buckets"
+                f" ({self.relative_buckets})"
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout: {self.dropout} is not allowed; it must be in [0, 1)")
 
@@ -96,12 +120,26 @@ class TransformerConfig:
     decoder: StackConfig | None = None
     tie_output: bool = True
     """The output layer's weight is the token embedding (Press and Wolf 2017)."""
+    has_output: bool = True
+    """False: the model gives states only, as a bare encoder for sentence embeddings does."""
+    output_bias: bool = False
+    output_scale: float = 1.0
+    """Multiplies the states before they are scored (T5 v1.0: width^-½)."""
+    output_transform: bool = False
+    """A layer, its activation and a norm before the states are scored (BERT)."""
 
     def __post_init__(self) -> None:
         if self.vocabulary < 1:
             raise ConfigError(f"a model needs a vocabulary of at least 1 token, not {self.vocabulary}")
         if self.encoder is None and self.decoder is None:
             raise ConfigError("a model needs an encoder, a decoder or both")
+        if self.decoder is not None and self.decoder.cross != (self.encoder is not None):
+            raise ConfigError("a decoder has cross-attention just where the model has an encoder too")
+        if self.encoder and self.decoder and self.encoder.width != self.decoder.width:
+            raise ConfigError(
+                f"encoder and decoder share their embeddings, so their widths ({self.encoder.width},"
+                f" {self.decoder.width}) must be equal"
+            )
 
     @property
     def output_stack(self) -> StackConfig:

@@ -3,6 +3,7 @@
 Shape letters, used in every comment of this file:
     B batch    T query positions    S key positions    V vocabulary
     D width    H query heads        K key/value heads  C head width    F hidden width
+    M texts that an encoder read
 A mask is True where a query may look.
 """
 
@@ -10,15 +11,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.cache import Cache
 from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.fused import add_norm, attend, gate, gelu_tanh, recomputing, rotate_heads, usable
-from langmill.models.positions import rotary_rates, rotary_table
+from langmill.models.positions import RelativeBias, rotary_rates, rotary_table, sinusoids
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -38,14 +41,31 @@ RECOMPUTE_NUMBERS = 1 << 19
 """From so many numbers in the residual stream on, memory is worth a little time; see `fused.recompute`."""
 
 
+@dataclass(frozen=True)
+class View:
+    """What the tokens of one pass may look at."""
+
+    mask: Tensor | None
+    """Broadcast to (B, H, T, S): True where a query may look, or numbers to add to the scores."""
+    causal: bool
+    """Without a mask: a query sees what stands at or before its own place."""
+    rotary: tuple[Tensor, Tensor] | None = None
+    cache: Cache | None = None
+    memory: Tensor | None = None
+    """An encoder's states (M, S, D); a cache has their keys and values instead."""
+    memory_mask: Tensor | None = None
+    """(M, 1, 1, S), False at the padding of `memory`."""
+
+
 class Attention(nn.Module):
-    """Multi-head attention of the input over itself and its cached past."""
+    """Multi-head attention of the input over itself and its cached past, or over an encoder's states."""
 
     def __init__(self, config: StackConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
         self.head_width = config.head_width
         self.dropout = config.dropout
+        self.scale = config.attention_scale
         inner, kv_inner = config.heads * config.head_width, config.kv_heads * config.head_width
         self.query = nn.Linear(config.width, inner, bias=config.qkv_bias)
         self.key = nn.Linear(config.width, kv_inner, bias=config.qkv_bias)
@@ -58,23 +78,42 @@ class Attention(nn.Module):
         """Split (B, T, heads * C) into (B, T, heads, C)."""
         return x.unflatten(-1, (-1, self.head_width))
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        mask: Tensor | None,
-        causal: bool,
-        rotary: tuple[Tensor, Tensor] | None,
-        cache: Cache | None,
-    ) -> Tensor:
-        query = rotate_heads(self.heads(self.query(x)), self.query_norm, rotary)  # (B, H, T, C)
-        key = rotate_heads(self.heads(self.key(x)), self.key_norm, rotary)  # (B, K, T, C)
-        value = self.heads(self.value(x)).transpose(1, 2)
-        if cache is not None:
-            key, value = cache.append(self.layer, key, value)  # (B, K, S, C)
+    def keys_and_values(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what queries find at the places of x (B, S, D), each (B, K, S, C)."""
+        key = rotate_heads(self.heads(self.key(x)), self.key_norm, rotary)
+        return key, self.heads(self.value(x)).transpose(1, 2)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        query = rotate_heads(self.heads(self.query(x)), self.query_norm, view.rotary)  # (B, H, T, C)
+        key, value = self.keys_and_values(x, view.rotary)  # (B, K, T, C)
+        if view.cache is not None:
+            key, value = view.cache.append(self.layer, key, value)  # (B, K, S, C)
+        return self.output(self.look(query, key, value, view.mask, view.causal))
+
+    def across(self, x: Tensor, view: View) -> Tensor:
+        """Attend to the encoder's states. Rows of x that share a text (M of B) are one batch of queries."""
+        query = rotate_heads(self.heads(self.query(x)), self.query_norm, None)  # (B, H, T, C)
+        if view.memory is None:
+            assert view.cache is not None and view.cache.memory, "a decoder with cross-attention needs `memory`"
+            key, value = view.cache.memory[self.layer]  # (M, K, S, C)
+            mask = view.cache.memory_mask
+        else:
+            key, value = self.keys_and_values(view.memory)
+            mask = view.memory_mask
+        rows, _, tokens, _ = query.shape
+        texts = len(key)
+        if rows != texts:
+            query = query.unflatten(0, (texts, -1)).transpose(1, 2).flatten(2, 3)  # (M, H, B / M · T, C)
+        y = self.look(query, key, value, mask, False)
+        return self.output(y if rows == texts else y.reshape(rows, tokens, -1))
+
+    def look(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """Return what the queries (B, H, T, C) gather, (B, T, H * C)."""
         dropout = self.dropout if self.training else 0.0
-        y = attend(query, key, value, mask=mask, causal=causal, dropout=dropout)  # (B, H, T, C)
-        return self.output(y.transpose(1, 2).flatten(2))
+        y = attend(query, key, value, mask=mask, causal=causal, dropout=dropout, scale=self.scale)
+        return y.transpose(1, 2).flatten(2)
 
 
 class FeedForward(nn.Module):
@@ -96,7 +135,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each with its norm and its residual connection."""
+    """Attention, cross-attention in a decoder that has it, and feed-forward, each with norm and residual."""
 
     def __init__(self, config: StackConfig, layer: int) -> None:
         super().__init__()
@@ -104,46 +143,53 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.attention = Attention(config, layer)
         self.attention_norm = make_norm(config, config.width)
+        self.cross = Attention(config, layer) if config.cross else None
+        self.cross_norm = make_norm(config, config.width) if config.cross else None
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = make_norm(config, config.width)
 
-    def forward(
-        self,
-        x: Tensor,
-        pending: Tensor | None,
-        *,
-        mask: Tensor | None,
-        causal: bool,
-        rotary: tuple[Tensor, Tensor] | None,
-        cache: Cache | None,
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, pending: Tensor | None, view: View) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream (B, T, D), and what the next norm is still to add to it.
 
         A layer's output is added where the sum is normalised, so that one kernel does both.
         """
+        x, pending = self.add(self.attention_norm, lambda y: self.attention(y, view), x, pending)
+        if self.cross is not None and self.cross_norm is not None:
+            across = self.cross.across
+            x, pending = self.add(self.cross_norm, lambda y: across(y, view), x, pending)
+        return self.add(self.feed_forward_norm, self.feed_forward, x, pending)
+
+    def add(
+        self, norm: nn.Module, layer: Callable[[Tensor], Tensor], x: Tensor, pending: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Take the stream past one layer, which is normalised before it or after."""
         if self.norm_first:
-            x, y = add_norm(self.attention_norm, x, pending)
-            y = self.dropout(self.attention(y, mask=mask, causal=causal, rotary=rotary, cache=cache))
-            x, y = add_norm(self.feed_forward_norm, x, y)
-            return x, self.dropout(self.feed_forward(y))
-        y = self.attention(x, mask=mask, causal=causal, rotary=rotary, cache=cache)
-        x = self.attention_norm(x + self.dropout(y))
-        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x))), None
+            x, y = add_norm(norm, x, pending)
+            return x, self.dropout(layer(y))
+        return add_norm(norm, x, self.dropout(layer(x)))[1], None
 
 
 class Stack(nn.Module):
     """An encoder or a decoder: token ids in, states out."""
 
     rates: Tensor
+    sinusoids: Tensor
 
     def __init__(self, config: StackConfig, vocabulary: int) -> None:
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(vocabulary, config.width)
+        if config.segments:
+            self.segments = nn.Embedding(config.segments, config.width)
         if config.positions == "learned":
-            self.positions = nn.Embedding(config.max_positions, config.width)
-        else:
+            self.positions = nn.Embedding(config.position_offset + config.max_positions, config.width)
+        elif config.positions == "sinusoidal":
+            self.register_buffer("sinusoids", sinusoids(config.max_positions, config.width), persistent=False)
+        elif config.positions == "rotary":
             self.register_buffer("rates", rotary_rates(config), persistent=False)
+        else:
+            self.relative = RelativeBias(config)
+        self.input_norm = make_norm(config, config.width) if config.input_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.final_norm = make_norm(config, config.width) if config.final_norm else nn.Identity()
@@ -161,13 +207,19 @@ class Stack(nn.Module):
         *,
         valid: Tensor | None = None,
         starts: Tensor | None = None,
+        segments: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_valid: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """Return states (B, T, D).
 
         ids: token ids (B, T). valid: (B, T), False at padding, which is on the left where there is
         a cache. starts: (B, T), for packed rows, the index in the row at which each token's document
-        begins; a token sees its own document only. cache: the past, which the new tokens join.
+        begins; a token sees its own document only. segments: (B, T), each token's kind of segment;
+        without them all are 0. memory: an encoder's states (B, S, D), memory_valid: (B, S), False at
+        their padding; a cache that has been given them (`Transformer.new_cache`) takes their place.
+        cache: the past, which the new tokens join.
         """
         assert starts is None or (valid is None and cache is None), (
             "packed rows are neither padded nor cached"
@@ -175,21 +227,37 @@ class Stack(nn.Module):
         past = 0 if cache is None else cache.length
         if cache is not None:
             valid = cache.advance(valid, ids.shape[1])  # (B, S)
-        positions = self.token_positions(ids, valid=valid, starts=starts, past=past)
-        x = self.embed(ids)  # (B, T, D)
-        rotary = None
-        if self.config.positions == "learned":
-            x = x + self.positions(positions)
-        else:
-            rotary = rotary_table(positions, self.rates, x.dtype)  # each (1 or B, T, C)
-        x = self.dropout(x)
-        mask, causal = self.mask(ids, valid=valid, starts=starts, past=past)
+        x, rotary = self.embedded(
+            ids, segments, self.token_positions(ids, valid=valid, starts=starts, past=past)
+        )
+        mask, causal = self.mask(ids, valid=valid, starts=starts, past=past, dtype=x.dtype)
+        memory_mask = None if memory_valid is None else memory_valid[:, None, None, :]
+        view = View(mask, causal, rotary, cache, memory, memory_mask)
         pending = None
         lean = x.numel() >= RECOMPUTE_NUMBERS and usable(x) and torch.is_grad_enabled()
         with recomputing() if lean else contextlib.nullcontext():
             for block in self.blocks:
-                x, pending = block(x, pending, mask=mask, causal=causal, rotary=rotary, cache=cache)
+                x, pending = block(x, pending, view)
         return add_norm(self.final_norm, x, pending)[1]
+
+    def embedded(
+        self, ids: Tensor, segments: Tensor | None, positions: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Return the input (B, T, D) of the first block, and the rotary table if positions are rotary."""
+        config = self.config
+        x = self.embed(ids)
+        if config.embed_scale != 1:
+            x = x * config.embed_scale
+        rotary = None
+        if config.positions == "learned":
+            x = x + self.positions(positions + config.position_offset)
+        elif config.positions == "sinusoidal":
+            x = x + self.sinusoids[positions]
+        elif config.positions == "rotary":
+            rotary = rotary_table(positions, self.rates, x.dtype)  # each (1 or B, T, C)
+        if config.segments:
+            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
+        return self.dropout(self.input_norm(x)), rotary
 
     def token_positions(
         self, ids: Tensor, *, valid: Tensor | None, starts: Tensor | None, past: int
@@ -203,11 +271,12 @@ class Stack(nn.Module):
         return (valid.long().cumsum(1) - 1).clamp(min=0)[:, past:]
 
     def mask(
-        self, ids: Tensor, *, valid: Tensor | None, starts: Tensor | None, past: int
+        self, ids: Tensor, *, valid: Tensor | None, starts: Tensor | None, past: int, dtype: torch.dtype
     ) -> tuple[Tensor | None, bool]:
         """Return (mask, causal) for attention; no mask at all keeps its fastest kernel in reach."""
         tokens = ids.shape[1]
-        if valid is None and starts is None:
+        relative = self.config.positions == "relative"
+        if valid is None and starts is None and not relative:
             if past == 0:
                 return None, self.config.causal
             if tokens == 1:
@@ -223,7 +292,9 @@ class Stack(nn.Module):
         if valid is not None:
             # Padding looks at itself, so that no row of the mask is all False (a softmax over nothing).
             mask = (mask & valid[:, None, None, :]) | (keys == queries)
-        return mask, False  # (1 or B, 1, T, S)
+        if relative:
+            mask = self.relative(keys[past:], keys).to(dtype).masked_fill(~mask, -torch.inf)
+        return mask, False  # (1 or B, 1 or H, T, S)
 
 
 class Transformer(nn.Module):
@@ -234,9 +305,16 @@ class Transformer(nn.Module):
         self.config = config
         self.encoder = Stack(config.encoder, config.vocabulary) if config.encoder else None
         self.decoder = Stack(config.decoder, config.vocabulary) if config.decoder else None
-        self.output = nn.Linear(config.output_stack.width, config.vocabulary, bias=False)
-        if config.tie_output:
-            self.output.weight = self.output_embed.weight
+        if self.encoder is not None and self.decoder is not None:
+            self.encoder.embed = self.decoder.embed
+        last = config.output_stack
+        if config.has_output and config.output_transform:
+            self.transform = nn.Linear(last.width, last.width)
+            self.transform_norm = make_norm(last, last.width)
+        if config.has_output:
+            self.output = nn.Linear(last.width, config.vocabulary, bias=config.output_bias)
+            if config.tie_output:
+                self.output.weight = self.output_embed.weight
 
     @property
     def output_embed(self) -> nn.Embedding:
@@ -245,28 +323,85 @@ class Transformer(nn.Module):
         assert stack is not None
         return stack.embed
 
+    def encode(
+        self,
+        ids: Tensor,
+        *,
+        valid: Tensor | None = None,
+        starts: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        """Return the encoder's states (B, T, D); see `Stack.forward` for the arguments."""
+        assert self.encoder is not None, "this model has no encoder"
+        return self.encoder(ids, valid=valid, starts=starts, segments=segments)
+
     def decode(
         self,
         ids: Tensor,
         *,
         valid: Tensor | None = None,
         starts: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_valid: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """Return the decoder's states (B, T, D); see `Stack.forward` for the arguments."""
         assert self.decoder is not None, "this model has no decoder"
-        return self.decoder(ids, valid=valid, starts=starts, cache=cache)
+        return self.decoder(
+            ids, valid=valid, starts=starts, memory=memory, memory_valid=memory_valid, cache=cache
+        )
+
+    def before_output(self, states: Tensor) -> Tensor:
+        """Return what the output layer reads, (..., D): states (..., D) transformed and scaled."""
+        if not self.config.has_output:
+            raise CheckpointError("this checkpoint gives states, not scores: it has no output layer")
+        if self.config.output_transform:
+            activation = ACTIVATIONS[self.config.output_stack.activation]
+            states = self.transform_norm(activation(self.transform(states)))
+        return states if self.config.output_scale == 1 else states * self.config.output_scale
 
     def score(self, states: Tensor) -> Tensor:
         """Return logits (..., V) for states (..., D)."""
-        return self.output(states)
+        return self.output(self.before_output(states))
 
-    def new_cache(self, batch: int, slots: int) -> Cache:
-        """Return an empty cache for `batch` rows of up to `slots` tokens."""
-        assert self.config.decoder is not None, "this model has no decoder"
-        weight = self.output.weight
-        return Cache(self.config.decoder, batch, slots, device=weight.device, dtype=weight.dtype)
+    def new_cache(
+        self,
+        batch: int,
+        slots: int,
+        *,
+        memory: Tensor | None = None,
+        memory_valid: Tensor | None = None,
+    ) -> Cache:
+        """Return an empty cache for `batch` rows of up to `slots` tokens.
 
-    def forward(self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None) -> Tensor:
-        """Return logits (B, T, V) of a decoder."""
-        return self.score(self.decode(ids, valid=valid, starts=starts))
+        memory: what the encoder read, (M, S, D), where `batch` is a multiple of M: as many rows, side
+        by side, look at each text. memory_valid: (M, S), False at padding.
+        """
+        assert self.decoder is not None, "this model has no decoder"
+        weight = self.output_embed.weight
+        cache = Cache(self.decoder.config, batch, slots, device=weight.device, dtype=weight.dtype)
+        if memory is not None:
+            cache.memory = [block.cross.keys_and_values(memory) for block in self.decoder.blocks]
+            cache.memory_mask = None if memory_valid is None else memory_valid[:, None, None, :]
+        return cache
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        valid: Tensor | None = None,
+        starts: Tensor | None = None,
+        segments: Tensor | None = None,
+        decoder_ids: Tensor | None = None,
+        decoder_valid: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits (B, T, V): of `decoder_ids` given the text `ids`, or of `ids` in a lone stack."""
+        if self.encoder is None:
+            return self.score(self.decode(ids, valid=valid, starts=starts))
+        memory = self.encode(ids, valid=valid, starts=starts, segments=segments)
+        if self.decoder is None:
+            return self.score(memory)
+        if decoder_ids is None:
+            raise ConfigError("an encoder-decoder scores `decoder_ids`, given the text in `ids`: pass both")
+        states = self.decode(decoder_ids, valid=decoder_valid, memory=memory, memory_valid=valid)
+        return self.score(states)

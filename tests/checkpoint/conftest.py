@@ -55,13 +55,91 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3-biases": ("Qwen3", {**LLAMA_SIZES, "head_dim": 8, "attention_bias": True}),
 }
 
+BERT_SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+}
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertForMaskedLM", {**BERT_SIZES, "type_vocab_size": 3}),
+    "bert-bare": ("BertModel", {**BERT_SIZES, "hidden_act": "relu", "layer_norm_eps": 1e-3}),
+    "roberta": ("RobertaForMaskedLM", {**BERT_SIZES, "pad_token_id": 1, "layer_norm_eps": 1e-5}),
+    "eurobert": (
+        "EuroBertForMaskedLM",
+        {**BERT_SIZES, "num_key_value_heads": 2, "pad_token_id": 0, "mask_token_id": 4}
+        | {"bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": True},
+    ),
+    "eurobert-untied": (
+        "EuroBertForMaskedLM",
+        {**BERT_SIZES, "pad_token_id": 0, "mask_token_id": 4, "bos_token_id": 1, "eos_token_id": 2},
+    ),
+}
+
+T5_SIZES = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_kv": 12,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+BART_SIZES = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 8,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 40,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+}
+ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": ("T5ForConditionalGeneration", T5_SIZES),
+    "t5-gated": (
+        "T5ForConditionalGeneration",
+        {**T5_SIZES, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    ),
+    "t5-gated-silu": ("T5ForConditionalGeneration", {**T5_SIZES, "feed_forward_proj": "gated-silu"}),
+    "bart": ("BartForConditionalGeneration", BART_SIZES),
+    "bart-scaled": ("BartForConditionalGeneration", {**BART_SIZES, "scale_embedding": True}),
+    "marian": (
+        "MarianMTModel",
+        {**BART_SIZES, "activation_function": "swish", "scale_embedding": True, "decoder_vocab_size": VOCABULARY},
+    ),
+}
+ALL = {
+    **{
+        name: (f"{kind}LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM", settings)
+        for name, (kind, settings) in CASES.items()
+    },
+    **ENCODERS,
+    **ENCODER_DECODERS,
+}
+"""Their class and the settings of its configuration."""
+
 
 @torch.no_grad()
-def perturb(model: torch.nn.Module, *, seed: int = 0) -> None:
+def perturb(model: torch.nn.Module, *, seed: int = 0, deviation: float = 0.15) -> None:
     """Leave no bias zero and no norm one: zeros and ones hide a swapped row."""
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
-        weight.add_(torch.randn(weight.shape, generator=generator) * 0.15)
+        if weight.requires_grad:  # else a table that files leave out, such as sinusoids
+            weight.add_(torch.randn(weight.shape, generator=generator) * deviation)
 
 
 @dataclass(frozen=True)
@@ -80,13 +158,14 @@ def make_reference(tmp_path_factory):
 
     def make(case: str) -> Reference:
         if case not in made:
-            kind, settings = CASES[case]
+            name, settings = ALL[case]
             torch.manual_seed(0)
-            model_class = getattr(
-                transformers, f"{kind}LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM"
-            )
-            model = model_class(getattr(transformers, f"{kind}Config")(**settings)).eval()
-            perturb(model)
+            model_class = getattr(transformers, name)
+            model = model_class(model_class.config_class(**settings)).eval()
+            # T5's scores, not scaled, grow to where float32 leaves no five digits after the point.
+            perturb(model, deviation=0.1 if "t5" in case else 0.15)
+            if "final_logits_bias" in dict(model.named_buffers()):
+                model.final_logits_bias.normal_()
             folder = tmp_path_factory.mktemp(case)
             model.save_pretrained(folder)
             made[case] = Reference(model, folder)

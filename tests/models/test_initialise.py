@@ -10,7 +10,7 @@ from torch import nn
 
 from langmill.models.config import StackConfig, TransformerConfig, default_decoder
 from langmill.models.initialise import allocate, initialise
-from langmill.models.transformer import Transformer
+from langmill.models.transformer import Transformer, View
 
 WIDTH = 64
 LLAMA = default_decoder(97, layers=3, width=WIDTH, heads=4)
@@ -45,7 +45,7 @@ def test_every_block_begins_as_the_identity(model):
     )
     with torch.no_grad():
         for block in model.decoder.blocks:
-            stream, pending = block(x, None, mask=None, causal=True, rotary=rotary, cache=None)
+            stream, pending = block(x, None, View(None, True, rotary))
             assert torch.equal(stream + pending, x)
 
 

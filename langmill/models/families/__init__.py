@@ -1,7 +1,12 @@
 """Named model families as tables that are read in both directions. [models]"""
 
-from langmill.models.families.configs import choose_family, find_family, read_config, write_config
-from langmill.models.families.decoders import FAMILIES
+from langmill.models.families.configs import (
+    FAMILIES,
+    choose_family,
+    find_family,
+    read_config,
+    write_config,
+)
 from langmill.models.families.table import Family, Pairing, Row, pair_weights
 
 __all__ = [

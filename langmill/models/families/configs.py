@@ -8,10 +8,15 @@ from typing import Any, get_type_hints
 
 from langmill.core.errors import CheckpointError, ConfigError, did_you_mean
 from langmill.models.config import StackConfig, TransformerConfig
-from langmill.models.families.decoders import FAMILIES
+from langmill.models.families.decoders import DECODERS
+from langmill.models.families.encoder_decoders import ENCODER_DECODERS
+from langmill.models.families.encoders import ENCODERS
 from langmill.models.families.table import Family, Tree
 
 logger = logging.getLogger("langmill")
+
+# The order in which a family is chosen for a model that several could hold.
+FAMILIES: dict[str, Family] = {family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS)}
 
 SIDES = ("encoder", "decoder")
 LAYOUT = "5.0.0"
@@ -33,7 +38,7 @@ HINTS = {
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
 }
-NULLABLE = ("decoder.kv_heads", "decoder.head_width")
+NULLABLE = ("kv_heads", "head_width", "hidden")
 """Our fields whose null means "derive it from the others"."""
 KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a name"}
 
@@ -86,8 +91,10 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Tr
         value = theirs.get(key, family.defaults.get(key))
         if value is not None:  # null: left to our default or to the fix
             put(tree, name, convert(name, key, value))
-        elif name not in NULLABLE and family.defaults.get(key, 0) is not None:
+        elif name.rpartition(".")[2] not in NULLABLE and family.defaults.get(key, 0) is not None:
             raise CheckpointError(f"{key} is null; it must be {KINDS[HINTS[name]]}")
+    if family.bare and theirs.get("architectures") == [family.bare]:
+        tree |= {"has_output": False, "output_bias": False, "output_transform": False}
     family.read_fix(theirs, tree, notes)
     for side in SIDES:
         if side in tree:
@@ -148,7 +155,10 @@ def write_config(
                 theirs[key] = next(a for a, b in ACTIVATIONS.items() if b == theirs[key])
         family.write_fix(config, theirs)
     theirs.pop("torch_dtype", None)
-    theirs |= {"architectures": [family.architecture], "dtype": dtype, "model_type": family.name}
+    if not config.has_output and not family.bare:
+        raise CheckpointError(f"family {family.name} cannot describe a model without an output layer")
+    architecture = family.architecture if config.has_output else family.bare
+    theirs |= {"architectures": [architecture], "dtype": dtype, "model_type": family.name}
     theirs.setdefault("transformers_version", LAYOUT)
     differing = differences(translate(family, theirs, []), config)
     if differing:

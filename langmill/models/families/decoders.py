@@ -166,24 +166,25 @@ def read_rope(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ROPE_TYPES:
         raise CheckpointError(f"rope_type {kind!r} is not supported; known: {', '.join(ROPE_TYPES)}")
-    ours["decoder"]["rotary_base"] = float(rope.get("rope_theta", theirs.get("rope_theta", 10_000.0)))
+    side = ours["decoder"] if "decoder" in ours else ours["encoder"]
+    side["rotary_base"] = float(rope.get("rope_theta", theirs.get("rope_theta", 10_000.0)))
     if kind == "default":
         return
     needed = ("factor",) if kind == "linear" else ("factor", "low_freq_factor", "high_freq_factor")
     if absent := [key for key in needed if not isinstance(rope.get(key), int | float)]:
         raise CheckpointError(f"rope_type {kind!r} needs a number for {', '.join(absent)}")
     if kind == "linear":
-        ours["decoder"]["rotary_scaling"] = RotaryScaling(kind="linear", factor=float(rope["factor"]))
+        side["rotary_scaling"] = RotaryScaling(kind="linear", factor=float(rope["factor"]))
         return
     if not rope["low_freq_factor"] < rope["high_freq_factor"]:
         raise CheckpointError("rope_type 'llama3' needs low_freq_factor below high_freq_factor")
     trained = theirs.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
-    ours["decoder"]["rotary_scaling"] = RotaryScaling(
+    side["rotary_scaling"] = RotaryScaling(
         kind="llama3",
         factor=float(rope["factor"]),
         low_frequency=float(rope["low_freq_factor"]),
         high_frequency=float(rope["high_freq_factor"]),
-        trained_positions=trained or ours["decoder"]["max_positions"],
+        trained_positions=trained or side["max_positions"],
     )
 
 
@@ -191,10 +192,10 @@ def write_rope(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
     """Write the rotary base and scaling in the new spelling, and take the old one out."""
     for key in ROPE_KEYS:
         theirs.pop(key, None)
-    assert ours.decoder is not None
-    scaling = ours.decoder.rotary_scaling
+    stack = ours.output_stack
+    scaling = stack.rotary_scaling
     rope: dict[str, Any] = {
-        "rope_theta": ours.decoder.rotary_base,
+        "rope_theta": stack.rotary_base,
         "rope_type": scaling.kind if scaling else "default",
     }
     if scaling is not None:
@@ -365,5 +366,4 @@ QWEN3 = replace(
     ),
 )
 
-# The order in which a family is chosen for a model that several could hold.
-FAMILIES: dict[str, Family] = {family.name: family for family in (QWEN3, LLAMA, QWEN2, MISTRAL, GPT2)}
+DECODERS = (QWEN3, LLAMA, QWEN2, MISTRAL, GPT2)

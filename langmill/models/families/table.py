@@ -49,6 +49,16 @@ SPLIT = Operation(
     write=lambda ours: torch.cat(ours).transpose(0, -1),
     shape=lambda ours: (sum(each[0] for each in ours), *ours[0][1:])[::-1],
 )
+FLATTEN = Operation(
+    read=lambda theirs: [theirs[0]],
+    write=lambda ours: ours[0][None],
+    shape=lambda ours: (1, *ours[0]),
+)
+
+
+def always(config: TransformerConfig) -> bool:
+    """Return True."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,10 @@ class Row:
     theirs: str
     ours: tuple[str, ...]
     operation: Operation = COPY
+    holds: Callable[[TransformerConfig], bool] = always
+    """Whether the row is meant for a model: layouts of one family may name a weight in two ways."""
+    zero_if_absent: bool = False
+    """Files may leave the tensor out, which means zeros."""
 
 
 def copies(theirs: str, ours: str, names: Mapping[str, str]) -> tuple[Row, ...]:
@@ -88,7 +102,9 @@ class Family:
     name: str
     """Their `model_type`."""
     architecture: str
-    """Their class for a model that predicts the next token."""
+    """Their class for a model that scores the vocabulary."""
+    bare: str = ""
+    """Their class for the same model without an output layer; empty: langmill has no use for it."""
     fields: Mapping[str, str]
     """Our field, dotted, to their key; several of ours may share a key."""
     defaults: Mapping[str, Any]
@@ -103,7 +119,9 @@ class Family:
     prefix: str
     """Begins every weight's name but the output layer's; absent in files of the bare model."""
     ignore: tuple[str, ...] = ()
-    """Names in older files that hold no weights."""
+    """Names in files that hold no weights, or copies of weights that have another name too."""
+    unused: tuple[str, ...] = ()
+    """Names of weights of further heads, which langmill leaves out and says so."""
     harmless: frozenset[str] = field(default_factory=frozenset)
     """Keys that do not change what the model computes."""
     read_fix: Callable[[Mapping[str, Any], Tree, list[str]], None] = no_read_fix
@@ -140,6 +158,7 @@ class Pairing:
     operation: Operation
     shape: Shape
     """Of their tensor."""
+    zero_if_absent: bool
     tied: bool
     """Holds a weight that an earlier pairing holds: not written, and on reading only compared."""
 
@@ -154,6 +173,8 @@ def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
     named: set[str] = set()
     pairings: dict[str, Pairing] = {}
     for row in family.rows:
+        if not row.holds(model.config):
+            continue
         first = pattern(row.ours[0])
         for name in own:
             match = first.fullmatch(name)
@@ -162,7 +183,9 @@ def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
             ours = tuple(fill(each, match.groups()) for each in row.ours)
             shape = row.operation.shape([tuple(own[each].shape) for each in ours])
             theirs = fill(row.theirs, match.groups())
-            pairings[theirs] = Pairing(theirs, ours, row.operation, shape, id(own[name]) in seen)
+            pairings[theirs] = Pairing(
+                theirs, ours, row.operation, shape, row.zero_if_absent, id(own[name]) in seen
+            )
             seen.update(id(own[each]) for each in ours)
             named.update(ours)
     if nameless := [name for name in own if name not in named]:

@@ -167,14 +167,14 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
     ) -> Tensor:
         with cpu_products(torch.float32):
             out, logs = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                query, key, value, 0.0, causal, attn_mask=mask
+                query, key, value, 0.0, causal, attn_mask=mask, scale=scale
             )
         ctx.save_for_backward(query, key, value, out, logs, mask)
-        ctx.causal = causal
+        ctx.causal, ctx.scale = causal, scale
         return out
 
     @staticmethod
@@ -182,26 +182,36 @@ class _Attention(torch.autograd.Function):
         *saved, mask = ctx.saved_tensors
         with cpu_products(torch.float32):
             slopes = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                slope, *saved, 0.0, ctx.causal, attn_mask=mask
+                slope, *saved, 0.0, ctx.causal, attn_mask=mask, scale=ctx.scale
             )
-        return *slopes, None, None
+        return *slopes, None, None, None
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, causal: bool, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None,
+    causal: bool,
+    dropout: float,
+    scale: float = 0.0,
 ) -> Tensor:
-    """Return softmax(query · keyᵀ / √C) · value, (B, H, T, C).
+    """Return softmax(scale · query · keyᵀ) · value, (B, H, T, C).
 
-    query: (B, H, T, C). key, value: (B, K, S, C), where H is a multiple of K. mask: True where a query may
-    look, broadcast to (B, H, T, S). causal: a query sees what stands at or before its own index.
+    query: (B, H, T, C). key, value: (B, K, S, C), where H is a multiple of K. mask: broadcast to
+    (B, H, T, S); True where a query may look, or numbers that are added to the scores. causal: a query
+    sees what stands at or before its own index. scale: 0 for C^-½.
     """
     grouped = key.shape[1] != query.shape[1]
-    if not (dropout or grouped) and usable(query, key, value) and rounds_products():
-        if mask is not None:
+    scale = scale or query.shape[-1] ** -0.5
+    learned = mask is not None and mask.requires_grad  # the kernel gives no gradient for it
+    if not (dropout or grouped or learned) and usable(query, key, value) and rounds_products():
+        if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
-        return _Attention.apply(query, key, value, mask, causal)
+        return _Attention.apply(query, key, value, mask, causal, scale)
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout, enable_gqa=grouped
+        query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scale, enable_gqa=grouped
     )
 
 
