@@ -367,12 +367,21 @@ class Model:
             raise LangmillError(f"{self.checkpoint.folder}: has no tokenizer.json, so it cannot read text")
         return self.tokenizer
 
-    def logits(self, input_ids: Any) -> torch.Tensor:
-        """Return scores (B, T, V) of the next token for ids (B, T), a tensor or nested lists."""
+    def logits(self, input_ids: Any, decoder_input_ids: Any = None) -> torch.Tensor:
+        """Return scores (B, T, V) for ids (B, T), a tensor or nested lists.
+
+        A decoder scores the next token at each place, an encoder the token at it. An encoder-decoder
+        reads `input_ids` and scores `decoder_input_ids`, (B, T) too.
+        """
         import torch
 
+        device = next(self.model.parameters()).device
+        ids = torch.as_tensor(input_ids, device=device)
+        settings = {}
+        if decoder_input_ids is not None:
+            settings["decoder_ids"] = torch.as_tensor(decoder_input_ids, device=device)
         with torch.no_grad():
-            return self.model(torch.as_tensor(input_ids))
+            return self.model(ids, **settings)
 
     def logprobs(self, text: str) -> np.ndarray:
         """Return the natural log-probability of each of the text's tokens given those before it, (T,)."""
@@ -390,14 +399,14 @@ class Model:
 
     def generate_batch(self, prompts: Sequence[str], **settings: Any) -> list[Generation]:
         """Continue each of several prompts, whose texts do not influence each other."""
-        from langmill.generation.generate import end_tokens, generate
+        from langmill.generation.generate import generate
+        from langmill.generation.rules import token_rules
         from langmill.generation.settings import sampling_settings
 
         tokenizer, recommended = self._need_tokenizer(), self.checkpoint.generation
         wanted = sampling_settings(recommended, settings)
-        return generate(
-            self.model, tokenizer, list(prompts), wanted, end_ids=end_tokens(tokenizer, recommended)
-        )
+        rules = token_rules(tokenizer.eos_id, self.checkpoint.config, recommended)
+        return generate(self.model, tokenizer, list(prompts), wanted, rules=rules)
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Model:

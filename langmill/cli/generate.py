@@ -50,8 +50,8 @@ def generate(
     from langmill.core.device import choose_device
     from langmill.core.errors import CheckpointError
     from langmill.core.log import format_seconds, say
-    from langmill.generation.generate import end_tokens
     from langmill.generation.generate import generate as generate_texts
+    from langmill.generation.rules import token_rules
 
     sampling_settings({}, overrides)  # what is wrong is said before the model is loaded
     texts = [*prompts, *(read_prompt(path) for path in prompt_files)] or [""]
@@ -60,7 +60,7 @@ def generate(
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be generated")
     settings = sampling_settings(loaded.generation, overrides)
     stream = len(texts) == 1 and not as_json
-    if stream:
+    if stream and loaded.model.encoder is None:
         write(texts[0])
     begin = time.perf_counter()
     results = generate_texts(
@@ -69,7 +69,7 @@ def generate(
         texts,
         settings,
         on_text=write if stream else None,
-        end_ids=end_tokens(loaded.tokenizer, loaded.generation),
+        rules=token_rules(loaded.tokenizer.eos_id, loaded.config, loaded.generation),
     )
     seconds = time.perf_counter() - begin
     if stream:

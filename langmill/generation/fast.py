@@ -39,6 +39,11 @@ def obstacle(model: Transformer, rows: int) -> str:
         return f"{rows} rows are more than {MAXIMUM_ROWS}"
     if model.decoder is None or model.encoder is not None:
         return "the model is not a plain decoder"
+    c, whole = model.decoder.config, model.config
+    if c.attention_scale or c.embed_scale != 1 or c.position_offset or c.input_norm or c.segments:
+        return "the decoder has a part that the kernels have not"
+    if c.positions not in ("learned", "rotary") or whole.output_bias or whole.output_scale != 1:
+        return "the decoder has a part that the kernels have not"
     for module in model.modules():
         if type(module) not in CLASSES:
             return f"the model has a {type(module).__name__} in it"

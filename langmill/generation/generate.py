@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from langmill.core.errors import ConfigError, DataError, LangmillError
+from langmill.core.errors import CheckpointError, ConfigError, DataError, LangmillError
 from langmill.core.log import warn
+from langmill.generation.beam import BeamSettings, Hypothesis, beam_search
 from langmill.generation.decoder import Decoder, Scores, choose_decoder
+from langmill.generation.filters import penalise_repetition
+from langmill.generation.rules import TokenRules, restrict_
 from langmill.generation.sampling import draw, filtered, row_generator
 from langmill.generation.settings import SamplingSettings
 from langmill.generation.streaming import TextStream
@@ -56,6 +59,10 @@ class Generation:
     finish_reason: Literal["stop", "length"]
     """"stop": the end token or a stop string; "length": max_tokens, or the end of the model's context."""
     prompt_tokens: int
+    score: float | None = None
+    """Of a beam search: the sum of log-probabilities over the length to the length penalty."""
+    alternatives: tuple[Generation, ...] = ()
+    """Further texts of a beam search, best first."""
 
 
 @dataclass
@@ -63,6 +70,7 @@ class _Row:
     """A prompt being continued."""
 
     index: int
+    source: list[int]  # what an encoder reads; empty for a decoder
     prompt: list[int]
     limit: int  # tokens to generate at most
     generator: torch.Generator
@@ -102,7 +110,11 @@ class _Row:
     def result(self) -> Generation:
         assert self.finish_reason
         return Generation(
-            self.stream.text, tuple(self.tokens), tuple(self.logprobs), self.finish_reason, len(self.prompt)
+            self.stream.text,
+            tuple(self.tokens),
+            tuple(self.logprobs),
+            self.finish_reason,
+            len(self.source or self.prompt),
         )
 
 
@@ -113,17 +125,18 @@ def generate(
     settings: SamplingSettings | None = None,
     *,
     on_text: Callable[[str], None] | None = None,
-    end_ids: Collection[int] | None = None,
+    rules: TokenRules | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> list[Generation]:
     """Continue each prompt, text or token ids, and return the continuations in the same order.
 
+    An encoder-decoder reads the prompts and writes what answers them, beginning with `rules.start`.
     An empty prompt starts from the tokenizer's bos token, or else its eos token, which separates the
     documents of a training corpus. A row's tokens do not depend on the other rows (except that equal
     prompts sample different texts), nor on `batch_rows`, the number of prompts generated together.
 
     on_text: called with each piece of text as soon as it is certain; for a single prompt only.
-    end_ids: the tokens that end a text; by default the tokenizer's eos token.
+    rules: the tokens that begin and end a text; by default the tokenizer's eos token ends it.
 
     Raises DataError when a prompt fills the model's context, has an id that is no token, or is empty
     where the tokenizer has neither bos nor eos; ConfigError when several prompts are to be streamed.
@@ -131,17 +144,21 @@ def generate(
     settings = settings or SamplingSettings()
     if on_text and len(prompts) != 1:
         raise ConfigError(f"text can be streamed for one prompt at a time; {len(prompts)} were given")
-    if end_ids is None:
-        end_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-    rows = _make_rows(
-        model, tokenizer, [prompt_ids(tokenizer, prompt) for prompt in prompts], settings, on_text
-    )
-    by_length = sorted(rows, key=lambda row: len(row.prompt))
+    if rules is None:
+        rules = TokenRules(ends=() if tokenizer.eos_id is None else (tokenizer.eos_id,))
+    rows = _make_rows(model, tokenizer, prompts, settings, rules, on_text)
+    by_length = sorted(rows, key=lambda row: len(row.source or row.prompt))
+    results: dict[int, Generation] = {}
     training = model.training
     model.eval()
     try:
         for begin in range(0, len(rows), batch_rows):
-            _continue(model, by_length[begin : begin + batch_rows], settings, end_ids)
+            some = by_length[begin : begin + batch_rows]
+            if settings.beams > 1:
+                results |= _search(model, some, settings, rules)
+            else:
+                _continue(model, some, settings, rules)
+                results |= {row.index: row.result() for row in some}
     finally:
         model.train(training)
     short = [row for row in rows if row.limit < settings.max_tokens and row.finish_reason == "length"]
@@ -150,14 +167,7 @@ def generate(
             f"{len(short)} of {len(rows)} texts ended with the model's context of {_positions(model)} tokens, "
             f"before max_tokens ({settings.max_tokens})"
         )
-    return [row.result() for row in rows]
-
-
-def end_tokens(tokenizer: TextCodec, generation_config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the tokens that end a text: the tokenizer's eos and those of a checkpoint's generation_config.json."""
-    named = generation_config.get("eos_token_id")
-    ends = {tokenizer.eos_id} | set(named if isinstance(named, list) else [named])
-    return tuple(sorted(end for end in ends if end is not None))
+    return [results[index] for index in range(len(rows))]
 
 
 def prompt_ids(tokenizer: TextCodec, prompt: str | list[int]) -> list[int]:
@@ -198,45 +208,107 @@ def check_ids(ids: Sequence[int], vocabulary: int) -> None:
 def _make_rows(
     model: Transformer,
     tokenizer: TextCodec,
-    prompts: list[list[int]],
+    prompts: Sequence[str] | Sequence[list[int]],
     settings: SamplingSettings,
+    rules: TokenRules,
     on_text: Callable[[str], None] | None,
 ) -> list[_Row]:
     positions = _positions(model)
     rows: list[_Row] = []
     copies: Counter[tuple[int, ...]] = Counter()
-    for index, prompt in enumerate(prompts):
+    for index, given in enumerate(prompts):
+        source: list[int] = []
+        if model.encoder is None:
+            prompt = prompt_ids(tokenizer, given)
+        else:
+            source, prompt = source_ids(model, tokenizer, given, index + 1), _beginning(rules)
         check_ids(prompt, model.config.vocabulary)
         if len(prompt) >= positions:
             raise DataError(
                 f"prompt {index + 1} has {len(prompt)} tokens; the model reads {positions}, the generated ones "
                 f"included, so a prompt may have {positions - 1}: shorten it"
             )
-        generator = row_generator(settings.seed, prompt, copies[tuple(prompt)])
-        copies[tuple(prompt)] += 1
-        stream = TextStream(tokenizer.decode, prompt, stop=settings.stop)
+        generator = row_generator(settings.seed, source or prompt, copies[tuple(source or prompt)])
+        copies[tuple(source or prompt)] += 1
+        stream = TextStream(tokenizer.decode, [] if source else prompt, stop=settings.stop)
         limit = min(settings.max_tokens, positions - len(prompt))
-        rows.append(_Row(index, prompt, limit, generator, stream, on_text))
+        rows.append(_Row(index, source, prompt, limit, generator, stream, on_text))
     return rows
+
+
+def source_ids(
+    model: Transformer, tokenizer: TextCodec, prompt: str | list[int], number: int
+) -> list[int]:
+    """Return what an encoder reads for a prompt: its tokens and those that the tokenizer puts around a text."""
+    ids = tokenizer.encode(prompt, special=True) if isinstance(prompt, str) else [int(each) for each in prompt]
+    check_ids(ids, model.config.vocabulary)
+    assert model.config.encoder is not None
+    limit = model.config.encoder.max_positions
+    if not ids:
+        raise DataError(f"prompt {number} is empty; an encoder-decoder answers a text: give one")
+    if model.config.encoder.positions != "relative" and len(ids) > limit:
+        raise DataError(f"prompt {number} has {len(ids)} tokens; the model reads {limit}: shorten it")
+    return ids
+
+
+def _beginning(rules: TokenRules) -> list[int]:
+    if rules.start is None:
+        raise CheckpointError(
+            "config.json says no decoder_start_token_id, with which an encoder-decoder's text begins; add it"
+        )
+    return [rules.start]
+
+
+def _read(model: Transformer, rows: list[_Row], slots: int) -> Cache:
+    """Return an empty cache, with what the encoder makes of the rows' sources if there is one."""
+    if model.encoder is None:
+        return model.new_cache(len(rows), slots)
+    device = model.output.weight.device
+    longest = max(len(row.source) for row in rows)
+    ids = torch.tensor([row.source + [0] * (longest - len(row.source)) for row in rows], device=device)
+    lengths = torch.tensor([len(row.source) for row in rows], device=device)
+    valid = torch.arange(longest, device=device) < lengths[:, None]  # (B, S)
+    padded = valid if not bool(valid.all()) else None
+    memory = model.encode(ids, valid=padded)
+    return model.new_cache(len(rows), slots, memory=memory, memory_valid=padded)
+
+
+def _ruled(settings: SamplingSettings, rules: TokenRules) -> bool:
+    """Whether some token is ruled out at some point."""
+    return bool(
+        settings.min_tokens
+        or settings.no_repeat_ngram
+        or rules.first is not None
+        or rules.last
+        or rules.banned
+    )
 
 
 @torch.inference_mode()
 def _continue(
-    model: Transformer, rows: list[_Row], settings: SamplingSettings, ends: Collection[int]
+    model: Transformer, rows: list[_Row], settings: SamplingSettings, rules: TokenRules
 ) -> None:
     """Generate until every row has finished."""
     longest = max(len(row.prompt) for row in rows)
-    cache = model.new_cache(len(rows), longest + max(row.limit for row in rows) - 1)
+    cache = _read(model, rows, longest + max(row.limit for row in rows) - 1)
     scores = prefill(model, [row.prompt for row in rows], cache)
     seen = _seen(rows, model) if settings.repetition_penalty != 1 else None
     decoder: Decoder | None = None
+    ruled = _ruled(settings, rules)
+    generated = 0
     try:
         while True:
-            chosen = choose(scores, settings, seen=seen, generators=[row.generator for row in rows])
+            allowed = scores
+            if ruled:
+                logits = scores.logits.clone()
+                _restrict(logits, [row.prompt + row.tokens for row in rows], rows, settings, rules, generated)
+                allowed = Scores.of(logits)
+            chosen = choose(allowed, settings, seen=seen, generators=[row.generator for row in rows])
             logprobs = scores.logits.gather(1, chosen[:, None])[:, 0] - scores.log_total
             for row, token, logprob in zip(rows, chosen.tolist(), logprobs.tolist()):
                 if not row.finish_reason:
-                    row.accept(token, logprob, ends)
+                    row.accept(token, logprob, rules.ends)
+            generated += 1
             if seen is not None:
                 seen.scatter_(1, chosen[:, None], True)
             alive = [i for i, row in enumerate(rows) if not row.finish_reason]
@@ -252,6 +324,81 @@ def _continue(
     finally:
         if decoder:
             decoder.close()
+
+
+def _restrict(
+    scores: Tensor,
+    histories: list[list[int]],
+    rows: list[_Row],
+    settings: SamplingSettings,
+    rules: TokenRules,
+    generated: int,
+) -> None:
+    restrict_(
+        scores,
+        rules,
+        histories,
+        generated=generated,
+        limit=max(row.limit for row in rows),
+        min_tokens=settings.min_tokens,
+        no_repeat_ngram=settings.no_repeat_ngram,
+    )
+
+
+@torch.inference_mode()
+def _search(
+    model: Transformer, rows: list[_Row], settings: SamplingSettings, rules: TokenRules
+) -> dict[int, Generation]:
+    """Return the results of a beam search for rows, by their index."""
+    longest, limit = max(len(row.prompt) for row in rows), min(row.limit for row in rows)
+    cache = _read(model, rows, longest + limit - 1)
+    scores = prefill(model, [row.prompt for row in rows], cache)
+
+    def restrict(logs: Tensor, beams: list[list[int]], places: list[int], generated: int) -> None:
+        histories = [rows[place].prompt + tokens for place, tokens in zip(places, beams)]
+        if settings.repetition_penalty != 1:
+            seen = torch.zeros_like(logs, dtype=torch.bool)
+            for marks, history in zip(seen, histories):
+                marks[history] = True
+            logs.copy_(penalise_repetition(logs, seen, settings.repetition_penalty))
+        _restrict(logs, histories, rows, settings, rules, generated)
+
+    ruled = _ruled(settings, rules) or settings.repetition_penalty != 1
+    decoder = choose_decoder(model, len(rows) * settings.beams)
+    wanted = BeamSettings(
+        settings.beams, limit, frozenset(rules.ends), settings.length_penalty, settings.early_stopping
+    )
+    try:
+        found = beam_search(decoder.step, scores, cache, wanted, restrict=restrict if ruled else None)
+    finally:
+        decoder.close()
+    results = {}
+    for row, hypotheses in zip(rows, found):
+        best, *others = (_spelt(row, each) for each in hypotheses[: settings.alternatives])
+        if row.on_text:
+            row.on_text(best.text)
+        results[row.index] = replace(best, alternatives=tuple(others))
+    return results
+
+
+def _spelt(row: _Row, hypothesis: Hypothesis) -> Generation:
+    """Return a hypothesis as text, cut where a stop string ends it."""
+    stream = TextStream(row.stream.decode, row.stream.ids, stop=row.stream.stop)
+    for count, token in enumerate(hypothesis.tokens, 1):
+        stream.push(token)
+        if stream.stopped:
+            break
+    else:
+        count = len(hypothesis.tokens)
+    stream.finish()
+    return Generation(
+        stream.text,
+        hypothesis.tokens[:count],
+        hypothesis.logprobs[:count],
+        "stop" if stream.stopped else hypothesis.finish_reason,
+        len(row.source or row.prompt),
+        hypothesis.score,
+    )
 
 
 def prefill(model: Transformer, prompts: Sequence[Sequence[int]], cache: Cache) -> Scores:

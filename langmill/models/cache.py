@@ -54,6 +54,11 @@ class Cache:
         self.values[layer, :, :, begin : self.length] = value
         return self.keys[layer, :, :, : self.length], self.values[layer, :, :, : self.length]
 
+    def repeat(self, times: int) -> None:
+        """Put `times` copies of every row side by side; they share their row of `memory`."""
+        self.keys, self.values = (x.repeat_interleave(times, 1) for x in (self.keys, self.values))
+        self.valid = self.valid.repeat_interleave(times, 0)
+
     def reorder(self, rows: Tensor) -> None:
         """Keep rows[i] as row i, as beam search and finished sequences need.
 
@@ -63,8 +68,12 @@ class Cache:
         if self.memory:
             sharing = len(self.valid) // len(self.memory[0][0])
             texts = rows[::sharing] // sharing  # (M,)
-            if not torch.equal(texts, torch.arange(len(self.memory[0][0]), device=rows.device)):
+            if len(texts) < len(self.memory[0][0]):
                 self.memory = [(key[texts], value[texts]) for key, value in self.memory]
                 self.memory_mask = None if self.memory_mask is None else self.memory_mask[texts]
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        if len(rows) == len(self.valid):
+            for store in (self.keys, self.values):  # only what is filled is copied
+                store[..., : self.length, :] = store[:, rows, :, : self.length]
+        else:
+            self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.valid = self.valid[rows]

@@ -24,6 +24,9 @@ class PastState(Protocol):
     def slots(self) -> int:
         """How many tokens a row has room for."""
 
+    def repeat(self, times: int) -> None:
+        """Put `times` copies of every row side by side."""
+
     def reorder(self, rows: Tensor) -> None:
         """Keep rows[i] as row i, as beam search and finished sequences need."""
 

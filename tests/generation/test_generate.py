@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from langmill.core.errors import ConfigError, DataError, LangmillError
 from langmill.generation import generate as module
-from langmill.generation.generate import end_tokens, generate, prompt_ids
+from langmill.generation.generate import generate, prompt_ids
+from langmill.generation.rules import TokenRules, token_rules
 from langmill.generation.settings import SamplingSettings
 
 GREEDY = SamplingSettings(temperature=0, max_tokens=20)
@@ -36,7 +37,7 @@ def test_greedy_as_transformers(model, codec, tmp_path, penalty: float) -> None:
     save_checkpoint(tmp_path / "model", Checkpoint(model))
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     settings = SamplingSettings(temperature=0, max_tokens=20, repetition_penalty=penalty)
-    ours = generate(model, codec, PROMPTS, settings, end_ids=())
+    ours = generate(model, codec, PROMPTS, settings, rules=TokenRules())
     for prompt, result in zip(PROMPTS, ours):
         ids = torch.tensor([codec.encode(prompt)])
         out = theirs.generate(
@@ -70,7 +71,7 @@ def test_batched_as_single(model, codec, changes: dict) -> None:
 @pytest.mark.usefixtures("way")
 def test_cached_as_uncached(model, codec) -> None:
     ids = codec.encode("Es war einmal")
-    [result] = generate(model, codec, [ids], GREEDY, end_ids=())
+    [result] = generate(model, codec, [ids], GREEDY, rules=TokenRules())
     row = list(ids)
     with torch.no_grad():
         for token, logprob in zip(result.tokens, result.logprobs, strict=True):
@@ -84,7 +85,7 @@ def test_cached_as_uncached(model, codec) -> None:
 
 def test_logprobs_are_of_the_unfiltered_model(model, codec) -> None:
     settings = SamplingSettings(temperature=2.0, top_k=50, repetition_penalty=1.5, max_tokens=5)
-    [result] = generate(model, codec, ["abc"], settings, end_ids=())
+    [result] = generate(model, codec, ["abc"], settings, rules=TokenRules())
     row = codec.encode("abc")
     for token, logprob in zip(result.tokens, result.logprobs):
         with torch.no_grad():
@@ -146,7 +147,7 @@ def test_the_end_token_ends(model, codec, monkeypatch: pytest.MonkeyPatch) -> No
     [result] = generate(model, codec, ["p"], GREEDY)
     assert (result.text, result.tokens, result.finish_reason) == ("AB", (65, 66), "stop")
     scripted(monkeypatch, [65, 66, 67])
-    [result] = generate(model, codec, ["p"], GREEDY, end_ids=[66])
+    [result] = generate(model, codec, ["p"], GREEDY, rules=TokenRules(ends=(66,)))
     assert result.tokens == (65,)
     scripted(monkeypatch, [256])
     [result] = generate(model, codec, ["p"], GREEDY)
@@ -164,11 +165,11 @@ def test_a_character_cut_by_max_tokens(model, codec, monkeypatch: pytest.MonkeyP
 def test_the_context_ends(make_model, codec, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_model(max_positions=12)
     settings = SamplingSettings(temperature=0, max_tokens=20)
-    results = generate(model, codec, ["ab", "abcdefghijk", "abcdef"], settings, end_ids=())
+    results = generate(model, codec, ["ab", "abcdefghijk", "abcdef"], settings, rules=TokenRules())
     assert [len(result.tokens) for result in results] == [10, 1, 6]
     assert {result.finish_reason for result in results} == {"length"}
     assert "3 of 3 texts ended with the model's context of 12 tokens" in capsys.readouterr().err
-    alone = [generate(model, codec, [p], settings, end_ids=())[0] for p in ("ab", "abcdefghijk", "abcdef")]
+    alone = [generate(model, codec, [p], settings, rules=TokenRules())[0] for p in ("ab", "abcdefghijk", "abcdef")]
     assert tokens_of(results) == tokens_of(alone)
 
 
@@ -230,7 +231,8 @@ def test_training_mode_is_put_back(make_model, codec) -> None:
     assert generate(model, codec, ["a"], GREEDY) == first  # no dropout while generating
 
 
-def test_end_tokens(codec) -> None:
-    assert end_tokens(codec, {}) == (256,)
-    assert end_tokens(codec, {"eos_token_id": [7, 256]}) == (7, 256)
-    assert end_tokens(codec, {"eos_token_id": 9}) == (9, 256)
+def test_end_tokens() -> None:
+    assert token_rules(256, {}, {}).ends == (256,)
+    assert token_rules(256, {}, {"eos_token_id": [7, 256]}).ends == (7, 256)
+    assert token_rules(256, {}, {"eos_token_id": 9}).ends == (9, 256)
+    assert token_rules(None, {"eos_token_id": 9}, {}).ends == (9,)
