@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("langmill")
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+START = "decoder_start_token_id"
 
 
 @dataclass
@@ -132,6 +133,11 @@ def save_checkpoint(
     dtype = str(next(checkpoint.model.parameters()).dtype).removeprefix("torch.")
     theirs = write_config(family, config, base=checkpoint.config, dtype=dtype)
     theirs |= token_ids(theirs, tokenizer)
+    if config.encoder and config.decoder and tokenizer is not None and theirs.get(START) is None:
+        if tokenizer.eos_id is not None and tokenizer.pad_id is not None:
+            theirs[START] = start_id(checkpoint.family, tokenizer.eos_id, tokenizer.pad_id)
+            # Transformers' classes have a default here, another token than ours.
+            theirs["forced_eos_token_id"] = None
     make_folder(folder)
     write_json(folder / "config.json", theirs)
     write_json(folder / "generation_config.json", generation_config(checkpoint.generation, theirs, tokenizer))
@@ -154,6 +160,11 @@ def token_ids(known: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str
     return ids
 
 
+def start_id(family: str, end: int, pad: int) -> int:
+    """Return what an encoder-decoder's text begins with: T5 and Marian take the padding token, BART the end."""
+    return end if family == "bart" else pad
+
+
 def generation_config(
     known: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer | None
 ) -> dict[str, Any]:
@@ -161,5 +172,5 @@ def generation_config(
     if known:
         ids = token_ids(known, tokenizer)
         return {**known, **{key: value for key, value in ids.items() if value is not None}}
-    ids = {key: config[key] for key in TOKEN_IDS if config.get(key) is not None}
+    ids = {key: config[key] for key in (*TOKEN_IDS, START) if config.get(key) is not None}
     return {"_from_model_config": True, **ids, "transformers_version": LAYOUT, "use_cache": True}

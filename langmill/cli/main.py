@@ -22,6 +22,7 @@ from langmill.version import __version__
 COMMANDS = {
     "quickstart": ("langmill.cli.quickstart", "Train, score and sample a small model here, in minutes."),
     "train": ("langmill.cli.train", "Train a model: langmill train lm FILE -o runs/a --budget 3m."),
+    "predict": ("langmill.cli.predict", "Run a model on texts: an encoder fills in what is masked."),
     "generate": ("langmill.cli.generate", "Continue a text."),
     "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
     "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),

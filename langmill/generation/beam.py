@@ -74,9 +74,7 @@ class Search:
         count = len(tokens) - stopped
         logprobs = tuple(after - before for before, after in zip(sums[:count], sums[1:]))
         score = value / len(tokens) ** settings.length_penalty
-        self.ended.append(
-            Hypothesis(tuple(tokens[:count]), logprobs, score, "stop" if stopped else "length")
-        )
+        self.ended.append(Hypothesis(tuple(tokens[:count]), logprobs, score, "stop" if stopped else "length"))
         self.ended.sort(key=lambda each: -each.score)  # stable: of equals the earlier one
         del self.ended[settings.beams :]
 

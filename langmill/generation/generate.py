@@ -236,11 +236,11 @@ def _make_rows(
     return rows
 
 
-def source_ids(
-    model: Transformer, tokenizer: TextCodec, prompt: str | list[int], number: int
-) -> list[int]:
+def source_ids(model: Transformer, tokenizer: TextCodec, prompt: str | list[int], number: int) -> list[int]:
     """Return what an encoder reads for a prompt: its tokens and those that the tokenizer puts around a text."""
-    ids = tokenizer.encode(prompt, special=True) if isinstance(prompt, str) else [int(each) for each in prompt]
+    ids = (
+        tokenizer.encode(prompt, special=True) if isinstance(prompt, str) else [int(each) for each in prompt]
+    )
     check_ids(ids, model.config.vocabulary)
     assert model.config.encoder is not None
     limit = model.config.encoder.max_positions
@@ -285,9 +285,7 @@ def _ruled(settings: SamplingSettings, rules: TokenRules) -> bool:
 
 
 @torch.inference_mode()
-def _continue(
-    model: Transformer, rows: list[_Row], settings: SamplingSettings, rules: TokenRules
-) -> None:
+def _continue(model: Transformer, rows: list[_Row], settings: SamplingSettings, rules: TokenRules) -> None:
     """Generate until every row has finished."""
     longest = max(len(row.prompt) for row in rows)
     cache = _read(model, rows, longest + max(row.limit for row in rows) - 1)

@@ -62,7 +62,9 @@ def token_rules(
         start=start[0] if start else None,
         first=first[0] if first else None,
         last=as_ids(said.get("forced_eos_token_id")),
-        banned=tuple(sorted({word[0] for word in words} | set(as_ids(generation_config.get("suppress_tokens"))))),
+        banned=tuple(
+            sorted({word[0] for word in words} | set(as_ids(generation_config.get("suppress_tokens"))))
+        ),
     )
 
 

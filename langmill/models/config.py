@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from langmill.core.errors import ConfigError
@@ -149,6 +149,45 @@ class TransformerConfig:
         return stack
 
 
+def default_stack(
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int,
+    hidden: int,
+    context: int,
+    dropout: float,
+    causal: bool,
+    qk_norm: bool,
+    norm_eps: float,
+) -> StackConfig:
+    """Return langmill's own stack: rotary, pre-norm RMS, SwiGLU, no bias.
+
+    hidden: 0 takes 8/3 of the width, rounded up to a multiple of 32, which gives the gated
+    feed-forward as many weights as an ungated one of four times the width.
+    """
+    return StackConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden or -(-8 * width // 3 // 32) * 32,
+        causal=causal,
+        dropout=dropout,
+        norm="rms",
+        norm_eps=norm_eps,
+        positions="rotary",
+        max_positions=context,
+        qkv_bias=False,
+        output_bias=False,
+        qk_norm=qk_norm,
+        activation="silu",
+        gated=True,
+        hidden_bias=False,
+    )
+
+
 def default_decoder(
     vocabulary: int,
     *,
@@ -160,31 +199,80 @@ def default_decoder(
     context: int = 1024,
     dropout: float = 0.0,
 ) -> TransformerConfig:
-    """Return langmill's own decoder: Qwen3's layout (rotary, pre-norm RMS, qk-norm, SwiGLU, no bias).
+    """Return langmill's own decoder, Qwen3's layout: see `default_stack`; queries and keys are normalised."""
+    stack = default_stack(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden,
+        context=context,
+        dropout=dropout,
+        causal=True,
+        qk_norm=True,
+        norm_eps=1e-6,
+    )
+    return TransformerConfig(vocabulary=vocabulary, tie_output=True, decoder=stack)
 
-    hidden: 0 takes 8/3 of the width, rounded up to a multiple of 32, which gives the gated
-    feed-forward as many weights as an ungated one of four times the width.
+
+def default_encoder(
+    vocabulary: int,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int = 0,
+    hidden: int = 0,
+    context: int = 1024,
+    dropout: float = 0.0,
+) -> TransformerConfig:
+    """Return langmill's own encoder, EuroBERT's layout: see `default_stack`."""
+    stack = default_stack(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden,
+        context=context,
+        dropout=dropout,
+        causal=False,
+        qk_norm=False,
+        norm_eps=1e-5,
+    )
+    return TransformerConfig(vocabulary=vocabulary, tie_output=True, encoder=stack)
+
+
+def bert_encoder(
+    vocabulary: int,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int = 0,
+    hidden: int = 0,
+    context: int = 512,
+    dropout: float = 0.0,
+) -> TransformerConfig:
+    """Return a BERT (Devlin et al. 2019): learned positions, segments, post-norm, GELU, biases.
+
+    kv_heads: 0 or `heads`, the only value the layout has. hidden: 0 takes four times the width.
     """
     stack = StackConfig(
         layers=layers,
         width=width,
         heads=heads,
         kv_heads=kv_heads,
-        hidden=hidden or -(-8 * width // 3 // 32) * 32,
-        causal=True,
+        hidden=hidden or 4 * width,
+        causal=False,
         dropout=dropout,
-        norm="rms",
-        norm_eps=1e-6,
-        positions="rotary",
+        norm_eps=1e-12,
+        norm_first=False,
+        input_norm=True,
+        final_norm=False,
         max_positions=context,
-        qkv_bias=False,
-        output_bias=False,
-        qk_norm=True,
-        activation="silu",
-        gated=True,
-        hidden_bias=False,
+        segments=2,
     )
-    return TransformerConfig(vocabulary=vocabulary, tie_output=True, decoder=stack)
+    return TransformerConfig(vocabulary=vocabulary, encoder=stack, output_bias=True, output_transform=True)
 
 
 def gpt2_decoder(
@@ -214,3 +302,75 @@ def gpt2_decoder(
         activation="gelu_tanh",
     )
     return TransformerConfig(vocabulary=vocabulary, tie_output=True, decoder=stack)
+
+
+def pair_of(stack: StackConfig, vocabulary: int, *, output_bias: bool = False) -> TransformerConfig:
+    """Return an encoder-decoder whose two stacks differ in their roles alone. stack: the encoder."""
+    decoder = replace(stack, causal=True, cross=True)
+    return TransformerConfig(vocabulary=vocabulary, encoder=stack, decoder=decoder, output_bias=output_bias)
+
+
+def default_encoder_decoder(
+    vocabulary: int,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    hidden: int = 0,
+    context: int = 512,
+    dropout: float = 0.0,
+) -> TransformerConfig:
+    """Return langmill's own encoder-decoder: T5 v1.1's layout (relative positions, pre-norm RMS, GEGLU, no bias).
+
+    hidden: 0 takes 8/3 of the width, rounded up to a multiple of 32. context: tokens of the longest
+    text; no table limits it.
+    """
+    stack = StackConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        hidden=hidden or -(-8 * width // 3 // 32) * 32,
+        causal=False,
+        dropout=dropout,
+        norm="rms",
+        norm_eps=1e-6,
+        positions="relative",
+        max_positions=context,
+        qkv_bias=False,
+        output_bias=False,
+        attention_scale=1.0,
+        activation="gelu_tanh",
+        gated=True,
+        hidden_bias=False,
+    )
+    return pair_of(stack, vocabulary)
+
+
+def bart_encoder_decoder(
+    vocabulary: int,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    hidden: int = 0,
+    context: int = 1024,
+    dropout: float = 0.0,
+) -> TransformerConfig:
+    """Return a BART (Lewis et al. 2020): learned positions, post-norm, GELU, biases.
+
+    hidden: 0 takes four times the width.
+    """
+    stack = StackConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        hidden=hidden or 4 * width,
+        causal=False,
+        dropout=dropout,
+        norm_first=False,
+        input_norm=True,
+        final_norm=False,
+        max_positions=context,
+        position_offset=2,
+    )
+    return pair_of(stack, vocabulary, output_bias=True)

@@ -55,6 +55,8 @@ def initialise(
     | learned positions            | normal, deviation 0.02                       | the same                   |
     | query, key, value, up, gate  | uniform in ±sqrt(3 / inputs): deviation      | normal, deviation 0.02     |
     |                              | inputs^-½, which keeps the input's variance  |                            |
+    | query of T5's scores         | the same times inputs a head^-½, as they are | normal, deviation 0.02     |
+    |                              | not scaled afterwards                        |                            |
     | attention output, down       | zero: every block begins as the identity     | deviation 0.02 / (2 L)^½   |
     | norms                        | weight 1, bias 0                             | the same                   |
     | biases                       | 0                                            | the same                   |
@@ -81,8 +83,12 @@ def initialise(
             last = module.output if isinstance(module, Attention) else module.down
             if plain:
                 last.weight.normal_(0, deviation, generator=generator)
-            else:
-                last.weight.zero_()
+                continue
+            last.weight.zero_()
+            if isinstance(module, Attention) and module.scale:
+                module.query.weight.mul_(module.head_width**-0.5 / module.scale)
+    if not model.config.has_output:
+        return
     if model.config.tie_output:
         # The walk above met this weight twice, the second time as the output layer.
         model.output_embed.weight.normal_(0, 0.02, generator=generator)

@@ -53,6 +53,9 @@ class LanguageModel(Protocol):
         tokens join it.
         """
 
+    def before_output(self, states: Tensor) -> Tensor:
+        """Return what `output` reads, (..., D), for states (..., D)."""
+
     def score(self, states: Tensor) -> Tensor:
         """Return logits (..., V) for states (..., D)."""
 

@@ -96,7 +96,9 @@ class Attention(nn.Module):
         """Attend to the encoder's states. Rows of x that share a text (M of B) are one batch of queries."""
         query = rotate_heads(self.heads(self.query(x)), self.query_norm, None)  # (B, H, T, C)
         if view.memory is None:
-            assert view.cache is not None and view.cache.memory, "a decoder with cross-attention needs `memory`"
+            assert view.cache is not None and view.cache.memory, (
+                "a decoder with cross-attention needs `memory`"
+            )
             key, value = view.cache.memory[self.layer]  # (M, K, S, C)
             mask = view.cache.memory_mask
         else:

@@ -12,7 +12,7 @@ from langmill.objectives.cross_entropy import IGNORED, linear_cross_entropy
 
 def next_token(model: LanguageModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Return (loss_sum, count): the summed nats over `batch.targets` and how many are counted."""
-    states = model.decode(batch.ids, starts=batch.starts)  # (B, T, D)
+    states = model.before_output(model.decode(batch.ids, starts=batch.starts))  # (B, T, D)
     with torch.autocast(states.device.type, enabled=False):
         loss = linear_cross_entropy(
             states, model.output.weight.to(states.dtype), batch.targets, bias=model.output.bias

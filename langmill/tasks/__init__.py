@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langmill.core.errors import ConfigError, did_you_mean
 from langmill.tasks.base import Task
 
 
+def task_of(model: Any) -> str:
+    """Return the name of the task that a model is made for, as far as its architecture tells."""
+    if model.config.encoder is None:
+        return "lm"
+    return "mlm" if model.config.decoder is None else "denoise"
+
+
 def find_task(name: str) -> Task:
     """Return the task called `name`, or raise ConfigError naming those that exist."""
+    from langmill.tasks.denoise import Denoising
     from langmill.tasks.lm import LanguageModelling
+    from langmill.tasks.mlm import MaskedLanguageModelling
 
-    tasks: dict[str, Task] = {task.name: task for task in (LanguageModelling(),)}
+    known = LanguageModelling(), MaskedLanguageModelling(), Denoising()
+    tasks: dict[str, Task] = {task.name: task for task in known}
     if name not in tasks:
         raise ConfigError(f"unknown task {name!r}; tasks: {', '.join(tasks)}{did_you_mean(name, tasks)}")
     return tasks[name]

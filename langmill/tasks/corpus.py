@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal, cast
@@ -18,7 +19,7 @@ from langmill.text.holdout import HeldOutSplit, plan_split, split_documents
 from langmill.text.paths import expand, source_fingerprint
 from langmill.text.readers import read_documents
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.tokens.train import TrainingReport, train_tokenizer
+from langmill.tokens.train import SPECIALS, TrainingReport, train_tokenizer
 from langmill.training.settings import DataSettings, TrainSettings
 
 KINDS = ("char", "bpe", "wordpiece", "unigram")
@@ -28,6 +29,8 @@ SURVEY_CHARACTERS = 2_000_000
 """Text looked at to learn how many different characters the corpus has."""
 
 
+SPELT = {"mask": "<|mask|>", "cls": "<|cls|>", "sep": "<|sep|>"}
+"""Special tokens that a task may need of a tokenizer whose kind has none of its own."""
 IDLE_SECONDS = 600.0
 """How long a half-written folder of the cache must lie untouched to be taken for a killed process's."""
 
@@ -108,8 +111,18 @@ def choose_vocabulary(corpus: Corpus) -> int:
     )
 
 
-def open_tokenizer(corpus: Corpus, settings: TrainSettings) -> Tokenizer:
-    """Return the tokenizer that `settings.tokenizer` names, training it (once) where it names a kind."""
+def open_tokenizer(
+    corpus: Corpus,
+    settings: TrainSettings,
+    *,
+    roles: Sequence[str] = (),
+    extra_tokens: Sequence[str] = (),
+) -> Tokenizer:
+    """Return the tokenizer that `settings.tokenizer` names, training it (once) where it names a kind.
+
+    roles: those of `SpecialTokens` that a tokenizer trained here has beyond its kind's usual ones.
+    extra_tokens: further special tokens of it.
+    """
     name = settings.tokenizer
     if name not in KINDS:
         if not Path(name).exists():
@@ -117,16 +130,20 @@ def open_tokenizer(corpus: Corpus, settings: TrainSettings) -> Tokenizer:
                 f"--tokenizer {name}: neither a kind ({', '.join(KINDS)}) nor a path that exists{did_you_mean(name, KINDS)}"
             )
         return Tokenizer.load(name)
-    kept = cache_folder() / "tokenizers" / digest("1", corpus.fingerprint, name, str(settings.vocabulary))
+    wanted = [corpus.fingerprint, name, str(settings.vocabulary), *roles, *extra_tokens]
+    kept = cache_folder() / "tokenizers" / digest("1", *wanted)
     if (kept / "tokenizer.json").is_file():
         with contextlib.suppress(CheckpointError):  # damaged: trained anew
             return Tokenizer.load(kept)
     vocabulary = settings.vocabulary or (None if name == "char" else choose_vocabulary(corpus))
     report = TrainingReport()
+    usual = SPECIALS[name].named()
     tokenizer = train_tokenizer(
         corpus.training_texts(),
         kind=cast(Literal["char", "bpe", "wordpiece", "unigram"], name),
         vocabulary=vocabulary,
+        specials=replace(SPECIALS[name], **{role: SPELT[role] for role in roles if role not in usual}),
+        extra_specials=extra_tokens,
         maximum_bytes=TOKENIZER_BYTES,
         total_bytes=sum(path.stat().st_size for path in expand(corpus.data)),
         report=report,

@@ -2,200 +2,103 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
-from langmill.batches.packing import PackedLoader
-from langmill.batches.shards import Part, Shards
-from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from langmill.core.config import option_name
-from langmill.core.device import (
-    can_compile,
-    choose_device,
-    cpu_products,
-    forward_products,
-    measure_matmul,
-    other_load,
-    synchronise,
-    training_dtype,
-)
-from langmill.core.distributed import World
+from langmill.batches.batch import TokenBatch
+from langmill.batches.shards import Shards
+from langmill.checkpoint import Checkpoint
 from langmill.core.errors import ConfigError, DataError
-from langmill.core.log import format_seconds, say, warn
 from langmill.generation.generate import Generation, generate
 from langmill.generation.settings import SamplingSettings
-from langmill.models.config import TransformerConfig, default_decoder, gpt2_decoder
+from langmill.models.config import default_decoder, gpt2_decoder
 from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
 from langmill.tasks.base import Lesson, Request
-from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
+from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training import budget
-from langmill.training.budget import Plan
-from langmill.training.job import Job
-from langmill.training.settings import TrainSettings
-from langmill.training.state import seed_everything
+from langmill.training.settings import ModelSettings
 
-MICRO_TOKENS = {"cpu": 8192, "cuda": 65_536, "mps": 8192}
-"""Tokens in one forward pass when --micro-batch does not say."""
-EVALUATION_TOKENS = (8192, 131_072)
-"""Fewest and most held-out tokens in one quick evaluation; between them, a two-hundredth of the training tokens."""
-DEFAULT_BUDGET_SECONDS = 300.0
-"""Time for a run that is told neither its time nor its length."""
-BUSY = 0.7
-"""Processes a core that want to run, from which on a budget's plan suffers."""
-SAMPLE_TOKENS, SAMPLE_SECONDS = 64, 60.0
-"""Length of the samples shown in training, and the shortest run that shows any."""
+SAMPLE_TOKENS = 64
+"""Length of the samples shown in training."""
+
+
+def new_decoder(
+    family: str, settings: ModelSettings, vocabulary: int, generator: torch.Generator
+) -> Transformer:
+    """Return a new decoder of a family, its sizes those of `settings`."""
+    if family == "gpt2" and settings.kv_heads not in (0, settings.heads):
+        raise ConfigError("--model.kv-heads: the gpt2 family has as many key/value heads as heads; use qwen3")
+    make = gpt2_decoder if family == "gpt2" else default_decoder
+    config = make(
+        vocabulary,
+        layers=settings.layers,
+        width=settings.width,
+        heads=settings.heads,
+        kv_heads=settings.kv_heads,
+        hidden=settings.hidden,
+        context=settings.context,
+        dropout=settings.dropout,
+    )
+    model = Transformer(config)
+    initialise(model, generator, scheme="gpt2" if family == "gpt2" else "unit")
+    return model
+
+
+class NextTokenPractice:
+    """Rows as they are; every token is predicted from those before it in its document."""
+
+    def __init__(self, tokenizer: Tokenizer, context: int) -> None:
+        self.tokenizer, self.context = tokenizer, context
+
+    def reshape(self, batch: TokenBatch, generator: np.random.Generator) -> TokenBatch:
+        """Return the rows."""
+        return batch
+
+    def objective(self, model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Return the loss of the next token."""
+        return next_token(model, batch)
+
+    def measure(self, model: Any, batch: TokenBatch) -> dict[str, Tensor]:
+        """Return the same as sums."""
+        loss, count = next_token(model, batch)
+        return {"loss": loss, "count": count}
+
+    def sample(self, model: Any) -> str:
+        """Return the beginning of a document."""
+        settings = SamplingSettings(
+            max_tokens=min(SAMPLE_TOKENS, self.context - 1), temperature=0.8, top_p=0.95, seed=1
+        )
+        return generate(model, self.tokenizer, [""], settings)[0].text
 
 
 class LanguageModelling:
     """`langmill train lm`: pre-train a decoder on text, or go on training one."""
 
     name = "lm"
+    families = {name: partial(new_decoder, name) for name in ("qwen3", "gpt2")}
+    roles: tuple[str, ...] = ()
+    extra_tokens: tuple[str, ...] = ()
+    scores_text = True
 
     def learn(self, request: Request) -> Lesson:
         """Make the tokenizer, the tokens, the plan and the model."""
-        settings = request.settings
-        if not any((settings.budget, settings.steps, settings.tokens, settings.epochs)):
-            settings = settings.model_copy(update={"budget": DEFAULT_BUDGET_SECONDS})
-        device = choose_device(settings.device, local_rank=request.here.local_rank)
-        dtype = training_dtype(device, settings.precision)  # a mistake is said before the corpus is read
-        corpus = Corpus(request.data, request.held_out, settings.data, seed=settings.seed)
-        source = self._source(request)
-        with request.here.main_first():
-            tokenizer = self._tokenizer(request, corpus, settings, source)
-            shards = open_corpus(corpus, tokenizer, expected=request.content)
-        if len(shards.held_out.tokens) < 2:
-            raise DataError(
-                f"{', '.join(request.data)}: too little text to hold some out for evaluation; add text, name a file"
-                " with --held-out-data, or raise --data.held-out"
-            )
-        # A row needs a token to read and one to predict; a corpus shorter than the context shortens it.
-        settings = self._fit_context(settings, shards, source)
-        finish = min(FINISH_SECONDS, FINISH_SHARE * settings.budget)
-        deadline = request.started + settings.budget - finish if settings.budget else math.inf
-        if settings.budget and (load := other_load()) > BUSY:
-            say(f"other programs keep this machine busy (load {load:.1f}); the plan is for what they leave")
-        left = deadline - time.time()
-        if left + request.spent_seconds < settings.budget / 2:
-            warn(
-                f"of the budget of {format_seconds(settings.budget)}, {format_seconds(max(0.0, left))} are left to train;"
-                " the tokens are kept, so that another run has more of it, or raise --budget"
-            )
-        seed_everything(settings.seed)
-        plan, model = make_plan(
-            settings,
-            shards,
-            tokenizer,
-            source,
-            device=device,
-            dtype=dtype,
-            deadline=deadline,
-            here=request.here,
-        )
-        settings = plan.settings
-        loader = PackedLoader(
-            shards.train,
-            context=settings.model.context,
-            rows=share(settings.batch, request.here),
-            seed=settings.seed,
-            rank=request.here.rank,
-            size=request.here.size,
-        )
-        checkpoint = Checkpoint(model, tokenizer, config={} if source is None else source.config)
-        job = Job(
-            model=model,
-            loader=loader,
-            objective=next_token,
-            evaluate=quick_evaluation(
-                shards.held_out, settings.model.context, plan.tokens, here=request.here
-            ),
-            save_model=partial(save_run, checkpoint),
-            steps=settings.steps,
-            micro_batch=settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context),
-            flops_per_token=plan.flops_per_token,
-            peak_flops=plan.peak_flops * request.here.size,
-            sample=partial(show_sample, tokenizer, settings.model.context)
-            if plan.seconds >= SAMPLE_SECONDS
-            else None,
-            units_per_nat=("bits/byte", 1 / math.log(2) / shards.bytes_per_token),
-            compile_stack=compile_decoder if compiles(settings, device, plan) else None,
-            facts={
-                "tokens_per_step": settings.batch * settings.model.context,
-                "split": shards.split,
-                "corpus": corpus.fingerprint,
-                "content": shards.content,
-                "train_bytes": shards.train.bytes,
-                "train_tokens": len(shards.train.tokens),
-                "vocabulary": tokenizer.vocabulary_size,
-            },
-        )
-        return Lesson(job, plan, deadline)
+        return prepare(request, self)
 
-    def _source(self, request: Request) -> Checkpoint | None:
-        """Return the checkpoint to go on from; a resumed run has it in its own folder."""
-        settings = request.settings
-        if not settings.from_checkpoint:
-            return None
-        if request.resume and (request.folder / "config.json").is_file():
-            return load_checkpoint(request.folder)
-        source = load_checkpoint(settings.from_checkpoint)
-        config = source.model.config
-        stack = config.output_stack
-        for name in ("layers", "width", "heads", "kv_heads", "hidden"):
-            wanted, has = getattr(settings.model, name), getattr(stack, name)
-            if wanted and wanted != has:
-                raise ConfigError(
-                    f"{option_name(f'model.{name}')} {wanted}: the checkpoint {settings.from_checkpoint} has {has},"
-                    " which --from keeps; leave the option out"
-                )
-        if settings.tokenizer != TrainSettings.model_fields["tokenizer"].default:
-            raise ConfigError(
-                "--tokenizer and --from exclude each other: a checkpoint brings its own tokenizer"
-            )
-        return source
+    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+        """See that it is a decoder alone."""
+        if model.config.decoder is None or model.config.encoder is not None:
+            raise ConfigError("lm goes on from a decoder; this checkpoint has an encoder: use mlm or denoise")
 
-    def _tokenizer(
-        self, request: Request, corpus: Corpus, settings: TrainSettings, source: Checkpoint | None
-    ) -> Tokenizer:
-        if request.resume and (request.folder / "tokenizer.json").is_file():
-            return Tokenizer.load(request.folder)
-        if source is None:
-            return open_tokenizer(corpus, settings)
-        if source.tokenizer is None:
-            raise ConfigError(
-                f"--from {settings.from_checkpoint}: has no tokenizer.json, so text cannot be read with it"
-            )
-        return source.tokenizer
-
-    def _fit_context(
-        self, settings: TrainSettings, shards: Shards, source: Checkpoint | None
-    ) -> TrainSettings:
-        context = budget.choose_context(
-            settings, bytes_per_token=shards.bytes_per_token, seconds=settings.budget
-        )
-        if source is not None:
-            limit = source.model.config.output_stack.max_positions
-            if settings.model.context > limit:
-                raise ConfigError(
-                    f"--model.context {settings.model.context}: the checkpoint looks back over {limit} tokens"
-                )
-            context = min(context, limit)
-        longest = len(shards.train.tokens) - 1
-        if not settings.model.context and 1 <= longest < context:
-            say(f"the corpus has {longest + 1} tokens: the context is shortened from {context} to {longest}")
-            context = longest
-        return settings.model_copy(update={"model": settings.model.model_copy(update={"context": context})})
+    def practice(self, tokenizer: Tokenizer, shards: Shards, context: int) -> NextTokenPractice:
+        """Return what a run needs."""
+        return NextTokenPractice(tokenizer, context)
 
     def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Generation]:
         """Continue each text."""
@@ -214,201 +117,3 @@ class LanguageModelling:
             )
         equal = [result.text.strip() == reference.strip() for result, reference in zip(results, references)]
         return {"exact_match": sum(equal) / max(1, len(equal))}
-
-
-def share(rows: int, here: World) -> int:
-    """Return this process's rows of a batch of `rows`."""
-    if rows % here.size:
-        raise ConfigError(
-            f"--batch {rows} does not divide over {here.size} processes; use a multiple of {here.size}"
-        )
-    return rows // here.size
-
-
-def make_plan(
-    settings: TrainSettings,
-    shards: Shards,
-    tokenizer: Tokenizer,
-    source: Checkpoint | None,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    deadline: float,
-    here: World,
-) -> tuple[Plan, Transformer]:
-    """Decide every open size, build the model and fix the number of steps."""
-    # Processes measure and read their clocks apart, and must decide alike: the main one's figures hold.
-    peak_flops = here.agree(measure_matmul(device, seconds=0.15, dtype=dtype))
-    corpus_tokens, context = len(shards.train.tokens), settings.model.context
-    left = here.agree(seconds_left(deadline)) if settings.budget else 0.0
-    precision = str(dtype).removeprefix("torch.")
-    flops = left * peak_flops * budget.EFFICIENCY[precision]
-    layers, width = budget.DEFAULT_SHAPE
-    if settings.budget:
-        layers, width = budget.best_shape(
-            flops, vocabulary=tokenizer.vocabulary_size, corpus_tokens=corpus_tokens, context=context
-        )
-    if source is None:
-        settings = budget.fill_model(settings, layers=layers, width=width, context=context)
-        config = new_config(settings, tokenizer)
-        model = Transformer(config)
-        generator = torch.Generator().manual_seed(settings.seed)
-        initialise(model, generator, scheme="gpt2" if settings.model.family == "gpt2" else "unit")
-    else:
-        model = source.model
-        stack = model.config.output_stack
-        sizes = {"layers": stack.layers, "width": stack.width, "heads": stack.heads, "context": context}
-        settings = settings.model_copy(update={"model": settings.model.model_copy(update=sizes)})
-    settings = budget.fill_rates(settings, width=model.config.output_stack.width)
-    model.to(device)
-    parameters = sum(p.numel() for p in model.parameters())
-    stack = model.config.output_stack
-    multiplying = parameters - sum(e.weight.numel() for e in embeddings(model))
-    operations = budget.flops_per_token(multiplying, layers=stack.layers, width=stack.width, context=context)
-    batch = budget.choose_batch(settings, context=context, tokens=flops / operations)
-    settings = settings.model_copy(update={"batch": batch})
-    steps = budget.wanted_steps(settings, step_tokens=batch * context, corpus_tokens=corpus_tokens)
-    seconds = 0.0
-    if not steps:
-        with cpu_products(dtype):
-            pace = here.agree(trial_seconds(model, shards.train, settings, device, dtype))
-        seconds = here.agree(seconds_left(deadline))
-        steps = max(1, round(seconds / pace))
-    plan = Plan(
-        settings=settings.model_copy(update={"steps": steps}),
-        parameters=parameters,
-        tokens=steps * batch * context,
-        corpus_tokens=corpus_tokens,
-        flops_per_token=operations,
-        expected_seconds=seconds,
-        peak_flops=peak_flops,
-        precision=precision,
-    )
-    return plan, model
-
-
-FINISH_SECONDS, FINISH_SHARE = 4.0, 0.15
-"""Time of a budget kept for the last evaluation, saving and the curve: so much, or this share of a short one."""
-TRAINING_SHARE = 0.97
-"""Share of the time left that goes into steps; the rest is for evaluations and saving."""
-
-
-def seconds_left(deadline: float) -> float:
-    """Return the time for steps until `deadline`, at least a second."""
-    return max(1.0, (deadline - time.time()) * TRAINING_SHARE)
-
-
-def embeddings(model: Transformer) -> list[nn.Embedding]:
-    """Return the embeddings that only look up: those not tied to the output layer."""
-    output = model.output.weight
-    return [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is not output]
-
-
-def new_config(settings: TrainSettings, tokenizer: Tokenizer) -> TransformerConfig:
-    """Return the model that `settings.model` describes, all its sizes known."""
-    model = settings.model
-    if model.family == "gpt2" and model.kv_heads not in (0, model.heads):
-        raise ConfigError("--model.kv-heads: the gpt2 family has as many key/value heads as heads; use qwen3")
-    make = gpt2_decoder if model.family == "gpt2" else default_decoder
-    return make(
-        tokenizer.vocabulary_size,
-        layers=model.layers,
-        width=model.width,
-        heads=model.heads,
-        kv_heads=model.kv_heads,
-        hidden=model.hidden,
-        context=model.context,
-        dropout=model.dropout,
-    )
-
-
-def trial_seconds(
-    model: Transformer, part: Part, settings: TrainSettings, device: torch.device, dtype: torch.dtype
-) -> float:
-    """Return what a step takes, its products in `dtype`, measured on a copy of the model with the run's own batch."""
-    from langmill.training.optimizers import optimizer_of
-
-    trial = copy.deepcopy(model)
-    optimizer = optimizer_of(trial, settings.optimizer)
-    rows = settings.batch
-    micro = settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context)
-    loader = PackedLoader(part, context=settings.model.context, rows=min(rows, micro), seed=settings.seed)
-    times = []
-    for _ in range(budget.TRIAL_STEPS):
-        begin = time.perf_counter()
-        batch = loader.take()
-        assert batch is not None
-        with forward_products(device, dtype):
-            loss, _ = next_token(trial, batch.to(device))
-        loss.backward()
-        middle = time.perf_counter()
-        optimizer.step()
-        optimizer.zero_grad()
-        synchronise(device)
-        times.append((middle - begin) * max(1, rows / micro) + time.perf_counter() - middle)
-    return float(np.median(times[1:]))
-
-
-def compiles(settings: TrainSettings, device: torch.device, plan: Plan) -> bool:
-    """Whether this run uses torch.compile: it takes long to compile, and gains a share of each step."""
-    if settings.compile != "auto":
-        if settings.compile == "yes" and not can_compile(device):
-            raise ConfigError(
-                "--compile yes: torch.compile needs a C++ compiler (g++) on a CPU and Triton on a GPU"
-            )
-        return settings.compile == "yes"
-    return can_compile(device) and plan.seconds * COMPILE_GAIN[device.type] > COMPILE_SECONDS
-
-
-COMPILE_SECONDS = 60.0
-COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.3, "mps": 0.0}
-"""Share of a step that compiling saves. None on a CPU, where the fused kernels are faster (docs/log.md)."""
-
-
-def compile_decoder(model: Transformer) -> None:
-    """Compile the stack in place; weights keep their names, evaluation and sampling stay eager."""
-    assert model.decoder is not None
-    model.decoder.compile(dynamic=False)
-
-
-def save_run(checkpoint: Checkpoint, folder: Path, model: Transformer) -> None:
-    """Write the checkpoint into the run's folder with `model` as it is now."""
-    save_checkpoint(folder, Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config))
-
-
-def show_sample(tokenizer: Tokenizer, context: int, model: Transformer) -> str:
-    """Return a short text from the model."""
-    settings = SamplingSettings(
-        max_tokens=min(SAMPLE_TOKENS, context - 1), temperature=0.8, top_p=0.95, seed=1
-    )
-    return generate(model, tokenizer, [""], settings)[0].text
-
-
-def quick_evaluation(part: Part, context: int, training_tokens: int, *, here: World) -> Any:
-    """Return a function from a model to its loss and bits per byte on part of the held-out text.
-
-    Rows are cut end to end, spread over the whole part, and every process takes its share. The first
-    tokens of a row have little to go by, so the figure lies above the strided one of `evaluate`.
-    """
-    fewest, most = EVALUATION_TOKENS
-    wanted = min(max(training_tokens // 200, fewest), most)
-    context = min(context, len(part.tokens) - 1)
-    whole = PackedLoader(part, context=context, rows=1, seed=0)
-    every = max(1, whole.epoch_rows * context // wanted)
-    begins = [row * context for row in range(0, whole.epoch_rows, every)][here.rank :: here.size]
-    tokens_per_byte = len(part.tokens) / max(1, part.bytes)
-
-    @torch.no_grad()
-    def evaluate(model: Transformer) -> dict[str, float]:
-        device = next(model.parameters()).device
-        total = torch.zeros(2, dtype=torch.float64)
-        rows = max(1, MICRO_TOKENS[device.type] // context)
-        for i in range(0, len(begins), rows):
-            loss, count = next_token(model, whole.cut(begins[i : i + rows]).to(device))
-            total += torch.stack([loss.cpu().double(), count.cpu().double()])
-        total = total.to(device if here.size > 1 else "cpu")
-        here.sum(total)
-        mean = float(total[0] / total[1])
-        return {"loss": mean, "bits_per_byte": mean * tokens_per_byte / math.log(2)}
-
-    return evaluate

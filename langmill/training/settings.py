@@ -47,8 +47,8 @@ Count = Annotated[int, BeforeValidator(parse_count)]
 class ModelSettings(Settings):
     """The size of a model trained from scratch; 0 leaves the choice to the plan."""
 
-    family: Literal["qwen3", "gpt2"] = "qwen3"
-    """Layout of the model: qwen3 (rotary, RMS norm, gated; the default) or gpt2 (learned positions)."""
+    family: str = "auto"
+    """Layout of the model, lm: qwen3 or gpt2; mlm: eurobert or bert; denoise: t5 or bart; auto: the first."""
     layers: int = Field(0, ge=0)
     """Blocks; 0: planned."""
     width: int = Field(0, ge=0)
@@ -63,6 +63,15 @@ class ModelSettings(Settings):
     """Tokens that a row holds and the model can look back over; 0: planned."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of activations dropped in training."""
+
+
+class MaskSettings(Settings):
+    """What a masked language model has to guess."""
+
+    share: float = Field(0.15, gt=0, lt=1)
+    """Share of the tokens to guess."""
+    unit: Literal["token", "word", "span"] = "word"
+    """What is hidden together: a token, a whole word (Chinese by dictionary), or a span of words."""
 
 
 class OptimizerSettings(Settings):
@@ -151,3 +160,4 @@ class TrainSettings(Settings):
     model: ModelSettings = ModelSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     data: DataSettings = DataSettings()
+    mask: MaskSettings = MaskSettings()

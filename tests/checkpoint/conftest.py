@@ -92,6 +92,8 @@ T5_SIZES = {
     "pad_token_id": 0,
     "eos_token_id": 1,
 }
+# Transformers' cache fails where the decoder is deeper than the encoder.
+T5_EVEN = {**T5_SIZES, "num_decoder_layers": 2}
 BART_SIZES = {
     "vocab_size": VOCABULARY,
     "d_model": 32,
@@ -115,11 +117,17 @@ ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
         {**T5_SIZES, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     ),
     "t5-gated-silu": ("T5ForConditionalGeneration", {**T5_SIZES, "feed_forward_proj": "gated-silu"}),
+    "t5-even": ("T5ForConditionalGeneration", T5_EVEN),
     "bart": ("BartForConditionalGeneration", BART_SIZES),
     "bart-scaled": ("BartForConditionalGeneration", {**BART_SIZES, "scale_embedding": True}),
     "marian": (
         "MarianMTModel",
-        {**BART_SIZES, "activation_function": "swish", "scale_embedding": True, "decoder_vocab_size": VOCABULARY},
+        {
+            **BART_SIZES,
+            "activation_function": "swish",
+            "scale_embedding": True,
+            "decoder_vocab_size": VOCABULARY,
+        },
     ),
 }
 ALL = {

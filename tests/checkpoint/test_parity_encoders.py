@@ -51,7 +51,9 @@ def test_encoder_plain_and_padded(make_reference, case):
     reference = make_reference(case)
     ids, valid = source_ids(case), right_padding()
     model = load_checkpoint(reference.folder).model
-    assert greatest_difference(our_scores(model, ids), their_scores(reference.model, input_ids=ids)) <= TOLERANCE
+    assert (
+        greatest_difference(our_scores(model, ids), their_scores(reference.model, input_ids=ids)) <= TOLERANCE
+    )
     padded = ids.masked_fill(~valid, reference.model.config.pad_token_id)
     theirs = their_scores(reference.model, input_ids=padded, attention_mask=valid.long())
     assert greatest_difference(our_scores(model, ids, valid=valid)[valid], theirs[valid]) <= TOLERANCE
@@ -189,4 +191,6 @@ def test_parity_fails_on_swapped_rows(monkeypatch, make_reference, case, a, b):
     swapped = load_checkpoint(reference.folder).model
     ids = source_ids(case)
     settings = {"decoder_ids": token_ids(3, 6)} if case in ENCODER_DECODERS else {}
-    assert greatest_difference(our_scores(sound, ids, **settings), our_scores(swapped, ids, **settings)) > 1e-3
+    assert (
+        greatest_difference(our_scores(sound, ids, **settings), our_scores(swapped, ids, **settings)) > 1e-3
+    )

@@ -75,7 +75,7 @@ def compare(model, ours, settings: dict, theirs: dict) -> None:
         assert result.score == pytest.approx(score, abs=2e-5)
 
 
-@pytest.mark.parametrize("case", ["bart", "marian", "t5"])
+@pytest.mark.parametrize("case", ["bart", "marian", "t5-even"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_same_as_transformers(tmp_path, make_reference, case, seed):  # noqa: F811
     reference = make_reference(case)
@@ -152,7 +152,9 @@ def test_batched_is_single(tiny):
 
 
 def test_one_beam_is_greedy(tiny):
-    [greedy] = generate(tiny, Codec(), [[1, 2]], SamplingSettings(max_tokens=6, temperature=0), rules=TokenRules())
+    [greedy] = generate(
+        tiny, Codec(), [[1, 2]], SamplingSettings(max_tokens=6, temperature=0), rules=TokenRules()
+    )
     [beam] = generate(
         tiny, Codec(), [[1, 2]], SamplingSettings(max_tokens=6, beams=2, length_penalty=0), rules=TokenRules()
     )

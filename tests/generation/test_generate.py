@@ -169,7 +169,9 @@ def test_the_context_ends(make_model, codec, capsys: pytest.CaptureFixture[str])
     assert [len(result.tokens) for result in results] == [10, 1, 6]
     assert {result.finish_reason for result in results} == {"length"}
     assert "3 of 3 texts ended with the model's context of 12 tokens" in capsys.readouterr().err
-    alone = [generate(model, codec, [p], settings, rules=TokenRules())[0] for p in ("ab", "abcdefghijk", "abcdef")]
+    alone = [
+        generate(model, codec, [p], settings, rules=TokenRules())[0] for p in ("ab", "abcdefghijk", "abcdef")
+    ]
     assert tokens_of(results) == tokens_of(alone)
 
 

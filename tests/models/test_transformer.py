@@ -261,7 +261,9 @@ def test_masks_by_hand():
     assert model.mask(ids[:, :1], valid=None, starts=None, past=2, dtype=torch.float32) == (None, False)
     mask, causal = model.mask(ids[:, :2], valid=None, starts=None, past=1, dtype=torch.float32)
     assert (mask[0, 0].int().tolist(), causal) == ([[1, 1, 0], [1, 1, 1]], False)
-    mask, _ = model.mask(ids, valid=torch.tensor([[False, True, True]]), starts=None, past=0, dtype=torch.float32)
+    mask, _ = model.mask(
+        ids, valid=torch.tensor([[False, True, True]]), starts=None, past=0, dtype=torch.float32
+    )
     assert mask[0, 0].int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
     mask, _ = model.mask(ids, valid=None, starts=torch.tensor([[0, 1, 1]]), past=0, dtype=torch.float32)
     assert mask[0, 0].int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]

@@ -20,9 +20,10 @@ from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.tasks import find_task
-from langmill.tasks import lm as task
+from langmill.tasks import pretraining as task
 from langmill.tasks.base import Request
-from langmill.tasks.lm import LanguageModelling, embeddings, new_config, quick_evaluation, share
+from langmill.tasks.lm import LanguageModelling, NextTokenPractice, new_decoder
+from langmill.tasks.pretraining import embeddings, quick_evaluation, share
 from langmill.training import budget
 from langmill.training.settings import ModelSettings, TrainSettings
 
@@ -43,7 +44,7 @@ SMALL = ModelSettings(layers=1, width=32, context=16)
 
 def test_find_task() -> None:
     assert find_task("lm").name == "lm"
-    with pytest.raises(ConfigError, match="unknown task 'lmm'; tasks: lm; did you mean lm?"):
+    with pytest.raises(ConfigError, match="unknown task 'lmm'; tasks: lm, mlm; did you mean"):
         find_task("lmm")
 
 
@@ -139,7 +140,8 @@ def test_the_quick_evaluation_is_the_mean_over_all_rows() -> None:
     draw = np.random.default_rng(0)
     part = Part(draw.integers(0, 50, 101).astype(np.uint16), np.asarray([0, 40]), 300, 100)
     model = small_model()
-    found = quick_evaluation(part, 8, 10**6, here=World())(model)
+    practice = NextTokenPractice(None, 8)  # type: ignore[arg-type]
+    found = quick_evaluation(part, 8, 10**6, practice=practice, scores_text=True, here=World())(model)
     total, count = 0.0, 0
     for begin in range(0, 96, 8):
         row = torch.from_numpy(part.tokens[begin : begin + 9].astype(np.int64))
@@ -157,26 +159,16 @@ def test_the_quick_evaluation_is_the_mean_over_all_rows() -> None:
 def test_looking_up_is_not_multiplying() -> None:
     tied = small_model()
     assert (embeddings(tied) == []) == (tied.output.weight is tied.output_embed.weight)
-    learned = Transformer(
-        new_config(
-            TrainSettings(model=ModelSettings(family="gpt2", layers=1, width=32, heads=2, context=8)), Fifty()
-        )
-    )  # type: ignore[arg-type]
+    learned = new_decoder(
+        "gpt2", ModelSettings(layers=1, width=32, heads=2, context=8), 50, torch.Generator()
+    )
     assert [e.num_embeddings for e in embeddings(learned)] in ([8], [50, 8])
 
 
-class Fifty:
-    """A tokenizer's size."""
-
-    vocabulary_size = 50
-
-
 def test_gpt2_has_no_grouped_heads() -> None:
-    settings = TrainSettings(
-        model=ModelSettings(family="gpt2", layers=1, width=32, heads=4, kv_heads=2, context=8)
-    )
+    settings = ModelSettings(layers=1, width=32, heads=4, kv_heads=2, context=8)
     with pytest.raises(ConfigError, match="--model.kv-heads: the gpt2 family"):
-        new_config(settings, Fifty())  # type: ignore[arg-type]
+        new_decoder("gpt2", settings, 50, torch.Generator())
 
 
 def test_score_counts_equal_continuations() -> None:

@@ -167,9 +167,7 @@ EUROBERT = replace(
     name="eurobert",
     architecture="EuroBertForMaskedLM",
     bare="EuroBertModel",
-    fields={
-        on_encoder(name): key for name, key in without(LLAMA.fields, "decoder.hidden_bias").items()
-    },
+    fields={on_encoder(name): key for name, key in without(LLAMA.fields, "decoder.hidden_bias").items()},
     defaults={**LLAMA.defaults, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5},
     constants={
         **{on_encoder(name): value for name, value in LLAMA.constants.items()},

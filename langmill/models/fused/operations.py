@@ -211,7 +211,14 @@ def attend(
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
         return _Attention.apply(query, key, value, mask, causal, scale)
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scale, enable_gqa=grouped
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=causal,
+        dropout_p=dropout,
+        scale=scale,
+        enable_gqa=grouped,
     )
 
 

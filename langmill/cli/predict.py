@@ -1,0 +1,76 @@
+"""`langmill predict`. [cli]"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command("predict")
+@click.argument("checkpoint")
+@click.argument("texts", nargs=-1)
+@click.option("--input", "source", default=None, help="A file with one text a line; - reads standard input.")
+@click.option(
+    "--task", default=None, help="What to do with the texts.  [default: what the model was made for]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, mps  [default: auto]")
+def predict(
+    checkpoint: str, texts: tuple[str, ...], source: str | None, task: str | None, as_json: bool, device: str
+) -> None:
+    """Run the model in CHECKPOINT on TEXTS: an encoder fills in what [MASK] hides.
+
+    \b
+    langmill predict runs/mlm "The [MASK] sat on the mat."
+    langmill predict runs/mlm --input sentences.txt --json
+    """
+    from langmill.checkpoint.folder import load_checkpoint
+    from langmill.core.device import choose_device
+    from langmill.core.errors import CheckpointError, DataError
+    from langmill.tasks import find_task, task_of
+
+    if source is not None:
+        texts = (*texts, *read_lines(source))
+    if not texts:
+        raise DataError('no text given; write it after the checkpoint: langmill predict CKPT "some text"')
+    loaded = load_checkpoint(checkpoint, device=choose_device(device))
+    if loaded.tokenizer is None:
+        raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be read")
+    results = find_task(task or task_of(loaded.model)).predict(loaded, texts)
+    for text, result in zip(texts, results, strict=True):
+        if as_json:
+            print(json.dumps({"input": text, **asdict(result)}, ensure_ascii=False))
+        else:
+            print(show(result, title=text if len(texts) > 1 else ""))
+
+
+def show(result: object, *, title: str) -> str:
+    """Return a result for people."""
+    lines = [f"=== {title}"] if title else []
+    lines.append(getattr(result, "text", str(result)))
+    masks = getattr(result, "masks", ())
+    for number, candidates in enumerate(masks, 1):
+        if len(masks) > 1:
+            lines.append(f"[MASK] {number}")
+        lines += [
+            f"    {each.probability:6.1%}  {each.token.strip() or repr(each.token)}" for each in candidates
+        ]
+    return "\n".join(lines)
+
+
+def read_lines(source: str) -> list[str]:
+    """Return the lines of a file or of standard input that are not blank."""
+    from langmill.core.errors import DataError
+
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
+    return [line for line in text.splitlines() if line.strip()]
