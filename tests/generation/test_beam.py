@@ -17,6 +17,7 @@ from langmill.models.transformer import Transformer
 from tests.checkpoint.conftest import ENCODER_DECODERS, make_reference  # noqa: F401
 
 SEEDS = range(10)
+SPREAD = 1.5
 
 
 class Codec:
@@ -32,11 +33,16 @@ class Codec:
 
 
 def randomise(model: torch.nn.Module, seed: int) -> None:
+    """Draw weights under which texts depend on their context: a model that repeats itself has many texts of equal
+    score."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in model.parameters():
+        for name, weight in model.named_parameters():
             if weight.requires_grad:
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+                shape = weight.shape
+                weight.copy_(torch.randn(shape, generator=generator) * (SPREAD / shape[-1] ** 0.5))
+                if weight.dim() == 1 and name.endswith("weight"):
+                    weight.copy_(1 + 0.2 * torch.randn(shape, generator=generator))
 
 
 def sources() -> list[list[int]]:
