@@ -68,6 +68,7 @@ class TrainResult:
     metrics: dict[str, float] = field(default_factory=dict)
     interrupted: str = ""
     resume_command: str = ""
+    next_commands: tuple[str, ...] = ()
     skipped_steps: int = 0
 
     def summary(self) -> str:
@@ -77,11 +78,8 @@ class TrainResult:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         done = f"{self.steps} steps, {log.format_count(self.tokens)} tokens in {log.format_seconds(self.seconds)}"
         skipped = f" ({self.skipped_steps} steps skipped: not finite)" if self.skipped_steps else ""
-        return (
-            f"{self.folder}: {done}{skipped}; quick held-out {figures}\n"
-            f"    {log.program()} generate {self.folder} --prompt '…'\n"
-            f"    {log.program()} evaluate {self.folder} TEXT"
-        )
+        lines = [f"{self.folder}: {done}{skipped}; quick held-out {figures}"]
+        return "\n".join(lines + [f"    {command}" for command in self.next_commands])
 
 
 def train(
@@ -160,6 +158,9 @@ def run_training(
         outcome.metrics,
         outcome.interrupted,
         resume_command(task, folder, here) if outcome.interrupted else "",
+        tuple(
+            f"{log.program()} {command.format(shlex.quote(str(folder)))}" for command in learner.use.commands
+        ),
         outcome.skipped_steps,
     )
 
@@ -271,7 +272,9 @@ def carry_out(task: str, request: Request, learner: Task, asked: Mapping[str, An
         raise
     if here.is_main:
         facts = lesson.job.facts
-        write_card(folder, task=task, data=request.data, plan=plan, outcome=outcome, facts=facts)
+        write_card(
+            folder, task=task, use=learner.use, data=request.data, plan=plan, outcome=outcome, facts=facts
+        )
     return outcome
 
 
@@ -382,6 +385,15 @@ class Model:
             settings["decoder_ids"] = torch.as_tensor(decoder_input_ids, device=device)
         with torch.no_grad():
             return self.model(ids, **settings)
+
+    def predict(self, texts: str | Sequence[str]) -> Any:
+        """Return what the model makes of a text, or of each of several: an encoder fills in what [MASK] hides."""
+        from langmill.tasks import find_task, task_of
+
+        self._need_tokenizer()
+        given = [texts] if isinstance(texts, str) else list(texts)
+        results = find_task(task_of(self.model)).predict(self.checkpoint, given)
+        return results[0] if isinstance(texts, str) else results
 
     def logprobs(self, text: str) -> np.ndarray:
         """Return the natural log-probability of each of the text's tokens given those before it, (T,)."""

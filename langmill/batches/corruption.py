@@ -37,7 +37,7 @@ class PairBatch:
         """Return the batch in parts of at most `rows` rows, in order."""
         if rows >= len(self.ids):
             return [self]
-        return [self._each(lambda x, i=i: x[i : i + rows]) for i in range(0, len(self.ids), rows)]  # type: ignore[misc]
+        return [self._each(lambda x, i=i: x[i : i + rows]) for i in range(0, len(self.ids), rows)]
 
     def _each(self, change) -> PairBatch:
         valid = None if self.source_valid is None else change(self.source_valid)

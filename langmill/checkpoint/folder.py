@@ -23,7 +23,7 @@ from langmill.models.config import TransformerConfig
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.initialise import allocate
-from langmill.models.transformer import Transformer
+from langmill.models.recurrent import RecurrentConfig
 
 if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer
@@ -38,7 +38,8 @@ START = "decoder_start_token_id"
 class Checkpoint:
     """A model with what is needed to use it, in memory."""
 
-    model: Transformer
+    model: Any
+    """A Transformer or a recurrent network."""
     tokenizer: Tokenizer | None = None
     family: str = ""
     """The name under which it is written; empty: the first family that can describe the model."""
@@ -54,10 +55,10 @@ class Checkpoint:
             self.family = choose_family(model_config(self.model)).name
 
 
-def model_config(model: nn.Module) -> TransformerConfig:
+def model_config(model: nn.Module) -> TransformerConfig | RecurrentConfig:
     """Return what a model is made of."""
     config = model.config
-    assert isinstance(config, TransformerConfig), "only a Transformer can be a checkpoint"
+    assert isinstance(config, TransformerConfig | RecurrentConfig), "no kind of model that is saved"
     return config
 
 
@@ -133,11 +134,12 @@ def save_checkpoint(
     dtype = str(next(checkpoint.model.parameters()).dtype).removeprefix("torch.")
     theirs = write_config(family, config, base=checkpoint.config, dtype=dtype)
     theirs |= token_ids(theirs, tokenizer)
-    if config.encoder and config.decoder and tokenizer is not None and theirs.get(START) is None:
-        if tokenizer.eos_id is not None and tokenizer.pad_id is not None:
-            theirs[START] = start_id(checkpoint.family, tokenizer.eos_id, tokenizer.pad_id)
-            # Transformers' classes have a default here, another token than ours.
-            theirs["forced_eos_token_id"] = None
+    if config.encoder and config.decoder:
+        end, pad = theirs["eos_token_id"], theirs["pad_token_id"]
+        if theirs.get(START) is None and isinstance(end, int) and pad is not None:
+            theirs[START] = start_id(checkpoint.family, end, pad)
+        # Where nothing stands Transformers' classes have a default, another token than ours.
+        theirs.setdefault("forced_eos_token_id", None)
     make_folder(folder)
     write_json(folder / "config.json", theirs)
     write_json(folder / "generation_config.json", generation_config(checkpoint.generation, theirs, tokenizer))

@@ -49,6 +49,8 @@ def option(name: str, annotation: Any, description: str, default: Any) -> Callab
     flag = "--" + name.replace("_", "-")
     # What readers of text are told has a short name too, the same as in other commands and in their messages.
     short = (f"--{flag.removeprefix('--data.')}",) if name in READING else ()
+    if name == "model.family":
+        short = ("--model",)
     key = name.replace(".", "__")
     text = description.strip()
     if default not in ("", None, (), 0, 0.0) and not isinstance(default, bool):

@@ -12,6 +12,7 @@ from typing import Any
 
 from langmill.core.files import atomic_write
 from langmill.core.log import format_count, format_seconds
+from langmill.tasks.base import Use
 from langmill.training.budget import Plan
 from langmill.training.job import Outcome
 from langmill.version import __version__
@@ -21,6 +22,7 @@ def write_card(
     folder: Path,
     *,
     task: str,
+    use: Use,
     data: Sequence[str],
     plan: Plan,
     outcome: Outcome,
@@ -33,17 +35,20 @@ def write_card(
     started_from = (
         f"fine-tuned from `{settings.from_checkpoint}`" if settings.from_checkpoint else "from scratch"
     )
+    next_steps = ", ".join(
+        f"`langmill {command.format(shlex.quote(str(folder)))}`" for command in use.commands
+    )
     atomic_write(
         folder / "README.md",
         f"""---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {use.pipeline}
 tags: [langmill, {task}]
 ---
 
 # {folder.name}
 
-A {model.family} decoder of {format_count(plan.parameters)} parameters ({model.layers} layers, width {model.width}, \
+A {model.family} {use.kind} of {format_count(plan.parameters)} parameters ({model.layers} layers, width {model.width}, \
 {model.heads} heads, context {model.context}, vocabulary {facts["vocabulary"]}), trained {started_from} by langmill \
 {__version__}. The run is {state}.
 
@@ -51,8 +56,8 @@ A {model.family} decoder of {format_count(plan.parameters)} parameters ({model.l
 |---|---|
 {rows or "| none yet | |"}
 
-The metrics are of a quick evaluation: rows of {model.context} tokens cut end to end. For the figure with its \
-confidence interval and its references: `langmill evaluate {shlex.quote(str(folder))} TEXT`.
+The metrics are of a quick evaluation: rows of {model.context} tokens cut end to end. Next: \
+{next_steps}.
 
 ## Data
 
@@ -79,9 +84,9 @@ To do it again: `{shlex.join(["langmill", *sys.argv[1:]])}`. Every setting is in
 ```python
 import langmill
 model = langmill.load({str(folder)!r})
-print(model.generate("…", max_tokens=100).text)
+print({use.python})
 ```
 
-The folder opens in Transformers too: `AutoModelForCausalLM.from_pretrained({str(folder)!r})`.
+The folder opens in Transformers too: `{use.transformers_class}.from_pretrained({str(folder)!r})`.
 """,
     )

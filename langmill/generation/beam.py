@@ -5,10 +5,11 @@ Shape letters: M texts (prompts), N beams a text, V vocabulary.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ class Search:
         tokens, sums = [*self.running[beam], token], [0.0, *self.sums[beam], value]
         stopped = token in settings.ends
         count = len(tokens) - stopped
-        logprobs = tuple(after - before for before, after in zip(sums[:count], sums[1:]))
+        logprobs = tuple(after - before for before, after in itertools.pairwise(sums[: count + 1]))
         score = value / len(tokens) ** settings.length_penalty
         self.ended.append(Hypothesis(tuple(tokens[:count]), logprobs, score, "stop" if stopped else "length"))
         self.ended.sort(key=lambda each: -each.score)  # stable: of equals the earlier one
@@ -96,7 +97,7 @@ out, in place."""
 
 @torch.inference_mode()
 def beam_search(
-    step: Callable[[Sequence[int], PastState], Scores],
+    step: Callable[[Sequence[int], Any], Scores],
     scores: Scores,
     cache: PastState,
     settings: BeamSettings,
@@ -146,10 +147,6 @@ def beam_search(
         scores = step([tokens[-1] for search in searches for tokens in search.running], cache)
         logits, totals = scores.logits, scores.log_total
     return results
-
-
-Candidate = tuple[float, int, int]
-"""The sum of log-probabilities, the beam, the token."""
 
 
 def best_candidates(logs: Tensor, sums: Tensor, width: int) -> tuple[list, list, list]:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -192,7 +192,8 @@ def prompt_ids(tokenizer: TextCodec, prompt: str | list[int]) -> list[int]:
 
 
 def _positions(model: Transformer) -> int:
-    assert model.config.decoder is not None, "only a decoder generates"
+    if model.config.decoder is None:
+        raise ConfigError("an encoder does not generate text; fill in masked tokens with `langmill predict`")
     return model.config.decoder.max_positions
 
 
@@ -216,7 +217,7 @@ def _make_rows(
     positions = _positions(model)
     rows: list[_Row] = []
     copies: Counter[tuple[int, ...]] = Counter()
-    for index, given in enumerate(prompts):
+    for index, given in enumerate(cast(Sequence[str | list[int]], prompts)):
         source: list[int] = []
         if model.encoder is None:
             prompt = prompt_ids(tokenizer, given)
@@ -382,12 +383,10 @@ def _search(
 def _spelt(row: _Row, hypothesis: Hypothesis) -> Generation:
     """Return a hypothesis as text, cut where a stop string ends it."""
     stream = TextStream(row.stream.decode, row.stream.ids, stop=row.stream.stop)
-    for count, token in enumerate(hypothesis.tokens, 1):
-        stream.push(token)
-        if stream.stopped:
-            break
-    else:
-        count = len(hypothesis.tokens)
+    count = 0
+    while count < len(hypothesis.tokens) and not stream.stopped:
+        stream.push(hypothesis.tokens[count])
+        count += 1
     stream.finish()
     return Generation(
         stream.text,

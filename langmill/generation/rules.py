@@ -105,7 +105,9 @@ def restrict_(
         scores[:, list(rules.banned)] = -math.inf
     if rules.ends and generated < min_tokens:
         scores[:, list(rules.ends)] = -math.inf
-    only = (rules.first,) if generated == 0 and rules.first is not None else ()
+    only: tuple[int, ...] = ()
+    if generated == 0 and rules.first is not None:
+        only = (rules.first,)
     if generated == limit - 1 and rules.last:
         only = rules.last
     if only:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from langmill.models.config import TransformerConfig
+from langmill.models.recurrent import Recurrent, RecurrentConfig, RecurrentLayer
 from langmill.models.transformer import Attention, FeedForward, Transformer
 
 FILLERS = ("normal_", "uniform_", "kaiming_uniform_", "ones_", "zeros_")
@@ -31,14 +32,17 @@ class Unfilled(TorchFunctionMode):
 
 
 def allocate(
-    config: TransformerConfig, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
-) -> Transformer:
+    config: TransformerConfig | RecurrentConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> Any:
     """Return a model whose weights hold nothing yet, without the time that random numbers take.
 
     (PyTorch's way, the meta device, loads the compiler, which takes seconds.)
     """
     with torch.device(device), Unfilled(dtype):
-        return Transformer(config)
+        return Recurrent(config) if isinstance(config, RecurrentConfig) else Transformer(config)
 
 
 @torch.no_grad()
@@ -95,3 +99,32 @@ def initialise(
     elif not plain:
         model.output.weight.zero_()
         model.output_embed.weight.normal_(0, 1.0, generator=generator)
+
+
+@torch.no_grad()
+def initialise_recurrent(model: Recurrent, generator: torch.Generator) -> None:
+    """Set every weight of a recurrent model that is to be trained from scratch.
+
+    | weight                       |                                                                          |
+    |------------------------------|--------------------------------------------------------------------------|
+    | embedding                    | normal, deviation 0.02 where it is the output layer too, else 0.1        |
+    | output layer, untied         | zero: the first prediction is uniform                                    |
+    | from the input               | uniform in ±sqrt(3 / inputs), which keeps the input's variance           |
+    | from the last state          | orthogonal, each gate by itself (Saxe et al. 2014, arXiv:1312.6120)      |
+    | biases                       | 0, but 1 for the LSTM's forget gate (Jozefowicz et al. 2015)             |
+    """
+    model.embed.weight.normal_(0, 0.02 if model.config.tie_output else 0.1, generator=generator)
+    if not model.config.tie_output:
+        model.output.weight.zero_()
+    model.output.bias.zero_()
+    for layer in model.layers:
+        assert isinstance(layer, RecurrentLayer)
+        bound = (3 / layer.weight_input.shape[1]) ** 0.5
+        layer.weight_input.uniform_(-bound, bound, generator=generator)
+        size = layer.weight_hidden.shape[1]
+        for gate in layer.weight_hidden.split(size):
+            nn.init.orthogonal_(gate, generator=generator)
+        layer.bias_input.zero_()
+        layer.bias_hidden.zero_()
+        if layer.kind == "lstm":
+            layer.bias_input[size : 2 * size] = 1  # input, forget, cell, output

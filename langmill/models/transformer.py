@@ -383,7 +383,8 @@ class Transformer(nn.Module):
         weight = self.output_embed.weight
         cache = Cache(self.decoder.config, batch, slots, device=weight.device, dtype=weight.dtype)
         if memory is not None:
-            cache.memory = [block.cross.keys_and_values(memory) for block in self.decoder.blocks]
+            layers = [block.cross for block in self.decoder.blocks if isinstance(block, Block)]
+            cache.memory = [cross.keys_and_values(memory) for cross in layers if cross is not None]
             cache.memory_mask = None if memory_valid is None else memory_valid[:, None, None, :]
         return cache
 

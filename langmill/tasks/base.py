@@ -50,10 +50,27 @@ class Lesson:
     """When the loop must end, in seconds since the epoch; infinite without a budget."""
 
 
+@dataclass(frozen=True)
+class Use:
+    """How a task's models are used: what is said of them after training."""
+
+    kind: str
+    """What such a model is called: decoder, encoder …"""
+    pipeline: str
+    """The tag under which model hubs list it."""
+    transformers_class: str
+    """What opens it in Transformers."""
+    python: str
+    """An expression that uses `model`, from `langmill.load`."""
+    commands: tuple[str, ...]
+    """What to type next, after the program's name; {} is the run's folder."""
+
+
 class Task(Protocol):
     """One thing a model can learn to do."""
 
     name: str
+    use: Use
 
     def learn(self, request: Request) -> Lesson:
         """Read and check the data, decide what is open, build the model: everything before the first step."""

@@ -25,7 +25,8 @@ from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.pairs import pair_states, target_tokens
-from langmill.tasks.base import Lesson, Request
+from langmill.tasks.base import Lesson, Request, Use
+from langmill.tasks.mlm import sums_over
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -67,6 +68,8 @@ class DenoisingPractice:
 
     def __init__(self, tokenizer: Tokenizer, shards: Shards, corrupt: SpanCorruption | Infilling) -> None:
         self.tokenizer, self.corrupt = tokenizer, corrupt
+        specials = [tokenizer.is_special(number) for number in range(tokenizer.vocabulary_size)]
+        self.special = torch.tensor(specials)
         self.guess = most_common(shards.train.tokens)
         self.shown = shards.held_out.tokens[:48].astype(np.int64)
 
@@ -79,16 +82,12 @@ class DenoisingPractice:
         return target_tokens(model, batch)
 
     def measure(self, model: Any, batch: PairBatch) -> dict[str, Tensor]:
-        """Return loss, tokens found, and how many the commonest token would have found."""
-        asked = batch.targets != IGNORED
-        targets = batch.targets[asked]
-        logs = model.output(pair_states(model, batch)[asked]).float().log_softmax(-1)
-        return {
-            "loss": -logs.gather(1, targets[:, None]).sum(),
-            "count": torch.tensor(len(targets)),
-            "accuracy": (logs.argmax(-1) == targets).sum(),
-            "accuracy_of_commonest_token": (targets == self.guess).sum(),
-        }
+        """Return loss, tokens found, and how many the commonest token would have found, special tokens left out."""
+        # Sentinels and the end come as they must: to find them says nothing.
+        text = torch.where(
+            self.special.to(batch.targets.device)[batch.targets.clamp(min=0)], IGNORED, batch.targets
+        )
+        return sums_over(model, pair_states(model, batch), text, guess=self.guess)
 
     def sample(self, model: Any) -> str:
         """Return a held-out text with parts taken out, and what the model writes about it."""
@@ -106,6 +105,13 @@ class Denoising:
     """`langmill train denoise`: pre-train an encoder-decoder on text, or go on training one."""
 
     name = "denoise"
+    use = Use(
+        "encoder-decoder",
+        "text2text-generation",
+        "AutoModelForSeq2SeqLM",
+        'model.predict("…").text',
+        ("predict {} '… <extra_id_0> …'",),
+    )
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = {
         name: partial(new_pair, name) for name in ("t5", "bart")
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from langmill.batches.batch import TokenBatch
 from langmill.batches.shards import Shards
@@ -17,10 +17,11 @@ from langmill.core.errors import ConfigError, DataError
 from langmill.generation.generate import Generation, generate
 from langmill.generation.settings import SamplingSettings
 from langmill.models.config import default_decoder, gpt2_decoder
-from langmill.models.initialise import initialise
+from langmill.models.initialise import initialise, initialise_recurrent
+from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
-from langmill.tasks.base import Lesson, Request
+from langmill.tasks.base import Lesson, Request, Use
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -48,6 +49,26 @@ def new_decoder(
     )
     model = Transformer(config)
     initialise(model, generator, scheme="gpt2" if family == "gpt2" else "unit")
+    return model
+
+
+def new_recurrent(
+    kind: Literal["lstm", "gru"], settings: ModelSettings, vocabulary: int, generator: torch.Generator
+) -> Recurrent:
+    """Return a new recurrent network, its sizes those of `settings`."""
+    config = RecurrentConfig(
+        vocabulary=vocabulary,
+        kind=kind,
+        layers=settings.layers,
+        width=settings.width,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        embed_dropout=settings.embed_dropout,
+        weight_drop=settings.weight_drop,
+        max_positions=settings.context,
+    )
+    model = Recurrent(config)
+    initialise_recurrent(model, generator)
     return model
 
 
@@ -82,7 +103,18 @@ class LanguageModelling:
     """`langmill train lm`: pre-train a decoder on text, or go on training one."""
 
     name = "lm"
-    families = {name: partial(new_decoder, name) for name in ("qwen3", "gpt2")}
+    use = Use(
+        "decoder",
+        "text-generation",
+        "AutoModelForCausalLM",
+        'model.generate("…", max_tokens=100).text',
+        ("generate {} --prompt '…'", "evaluate {} TEXT"),
+    )
+    families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = {
+        **{name: partial(new_decoder, name) for name in ("qwen3", "gpt2")},
+        "lstm": partial(new_recurrent, "lstm"),
+        "gru": partial(new_recurrent, "gru"),
+    }
     roles: tuple[str, ...] = ()
     extra_tokens: tuple[str, ...] = ()
     scores_text = True

@@ -20,8 +20,9 @@ from langmill.core.errors import ConfigError, DataError
 from langmill.models.config import bert_encoder, default_encoder
 from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
+from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.masked import hidden_states, masked_token
-from langmill.tasks.base import Lesson, Request
+from langmill.tasks.base import Lesson, Request, Use
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -73,6 +74,22 @@ def new_encoder(
     return model
 
 
+def sums_over(model: Any, states: Tensor, targets: Tensor, *, guess: int) -> dict[str, Tensor]:
+    """Return sums over targets (...,) that are not IGNORED: loss, count, how many are found, and how many `guess` finds.
+
+    states: what the output layer reads, (..., D).
+    """
+    asked = targets != IGNORED
+    targets = targets[asked]
+    logs = model.output(states[asked]).float().log_softmax(-1)
+    return {
+        "loss": -logs.gather(1, targets[:, None]).sum(),
+        "count": asked.sum(),
+        "accuracy": (logs.argmax(-1) == targets).sum(),
+        "accuracy_of_commonest_token": (targets == guess).sum(),
+    }
+
+
 class MaskedPractice:
     """Rows in which tokens are hidden, others each time."""
 
@@ -92,14 +109,7 @@ class MaskedPractice:
 
     def measure(self, model: Any, batch: TokenBatch) -> dict[str, Tensor]:
         """Return loss, tokens found, and how many the commonest token would have found."""
-        states, targets = hidden_states(model, batch)
-        logs = model.output(states).float().log_softmax(-1)
-        return {
-            "loss": -logs.gather(1, targets[:, None]).sum(),
-            "count": torch.tensor(len(targets)),
-            "accuracy": (logs.argmax(-1) == targets).sum(),
-            "accuracy_of_commonest_token": (targets == self.guess).sum(),
-        }
+        return sums_over(model, *hidden_states(model, batch), guess=self.guess)
 
     def sample(self, model: Any) -> str:
         """Return a held-out text with every eighth token hidden and filled in."""
@@ -122,6 +132,13 @@ class MaskedLanguageModelling:
     """`langmill train mlm`: pre-train an encoder on text, or go on training one."""
 
     name = "mlm"
+    use = Use(
+        "encoder",
+        "fill-mask",
+        "AutoModelForMaskedLM",
+        'model.predict("… [MASK] …").text',
+        ("predict {} '… [MASK] …'",),
+    )
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = {
         name: partial(new_encoder, name) for name in ("eurobert", "bert")
     }
@@ -157,7 +174,7 @@ class MaskedLanguageModelling:
         Raises DataError where a text has no mask token or is too long.
         """
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
-        assert tokenizer is not None
+        assert tokenizer is not None and tokenizer.mask_id is not None
         results = []
         for text in inputs:
             ids = mask_ids(tokenizer, text)
@@ -220,7 +237,7 @@ def pseudo_logprobs(checkpoint: Checkpoint, text: str) -> np.ndarray:
     Salazar et al. 2020 (arXiv:1910.14659); exp of the mean, negated, is the pseudo-perplexity.
     """
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    assert tokenizer is not None
+    assert tokenizer is not None and tokenizer.mask_id is not None
     ids = torch.tensor(tokenizer.encode(text, special=True), device=model.output.weight.device)
     places = torch.tensor([i for i, number in enumerate(ids.tolist()) if not tokenizer.is_special(number)])
     out = []

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from langmill.batches.batch import TokenBatch
-from langmill.batches.packing import LoaderState, PackedLoader
+from langmill.batches.packing import PackedLoader
 from langmill.batches.shards import Part, Shards
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from langmill.core.config import option_name
 from langmill.core.device import (
     can_compile,
     choose_device,
-    cpu_products,
-    forward_products,
-    measure_matmul,
     other_load,
-    synchronise,
     training_dtype,
 )
 from langmill.core.distributed import World
@@ -34,15 +28,15 @@ from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import format_seconds, say, warn
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
+from langmill.tasks.planning import finish_seconds, make_plan
+from langmill.tasks.practice import MICRO_TOKENS, Practice, PracticeLoader, PretrainingTask
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training import budget
 from langmill.training.budget import Plan
 from langmill.training.job import Job
-from langmill.training.settings import ModelSettings, TrainSettings
+from langmill.training.settings import TrainSettings
 from langmill.training.state import seed_everything
 
-MICRO_TOKENS = {"cpu": 8192, "cuda": 65_536, "mps": 8192}
-"""Tokens in one forward pass when --micro-batch does not say."""
 EVALUATION_TOKENS = (8192, 131_072)
 """Fewest and most held-out tokens in one quick evaluation; between them, a two-hundredth of the training tokens."""
 DEFAULT_BUDGET_SECONDS = 300.0
@@ -51,66 +45,6 @@ BUSY = 0.7
 """Processes a core that want to run, from which on a budget's plan suffers."""
 SAMPLE_SECONDS = 60.0
 """The shortest run that shows samples."""
-
-
-class Practice(Protocol):
-    """What a task makes of packed text in one run."""
-
-    def reshape(self, batch: TokenBatch, generator: np.random.Generator) -> Any:
-        """Return the task's batch for packed rows; chance comes from `generator` alone."""
-
-    def objective(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
-        """Return (loss_sum, count)."""
-
-    def measure(self, model: Any, batch: Any) -> dict[str, Tensor]:
-        """Return sums over a batch: `loss` in nats, `count`, and what else is shown divided by `count`."""
-
-    def sample(self, model: Any) -> str:
-        """Return a short text that shows what the model can do."""
-
-
-class PretrainingTask(Protocol):
-    """A task that learns from plain text."""
-
-    name: str
-    families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]]
-    """The layouts that it trains from scratch, the default first: (settings with every size known, vocabulary,
-    generator) → a new model."""
-    roles: tuple[str, ...]
-    """Roles of `SpecialTokens` that its tokenizers have beyond the usual ones."""
-    extra_tokens: tuple[str, ...]
-    """Further special tokens that its tokenizers have."""
-    scores_text: bool
-    """Whether every token is predicted once, so that the loss says bits per byte."""
-
-    def check(self, model: Any, tokenizer: Tokenizer) -> None:
-        """Raise ConfigError where this task cannot go on from a checkpoint."""
-
-    def practice(self, tokenizer: Tokenizer, shards: Shards, context: int) -> Practice:
-        """Return what the run needs."""
-
-
-class PracticeLoader:
-    """A task's batches of packed rows. What is drawn for a batch depends on the seed and its place alone."""
-
-    def __init__(self, rows: PackedLoader, practice: Practice) -> None:
-        self.rows, self.practice = rows, practice
-
-    @property
-    def state(self) -> LoaderState:
-        """Where the rows stand; there is nothing else to remember."""
-        return self.rows.state
-
-    @state.setter
-    def state(self, state: LoaderState) -> None:
-        self.rows.state = state
-
-    def take(self) -> Any:
-        """Return the next batch."""
-        place = self.state.epoch, self.state.rows
-        batch = self.rows.take()
-        assert batch is not None
-        return self.practice.reshape(batch, np.random.default_rng([self.rows.seed, *place, self.rows.rank]))
 
 
 def prepare(request: Request, task: PretrainingTask) -> Lesson:
@@ -134,7 +68,7 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
     # A row needs a token to read and one to predict; a corpus shorter than the context shortens it.
     settings = fit_context(settings, shards, source)
     practice = task.practice(tokenizer, shards, settings.model.context)
-    finish = min(FINISH_SECONDS, FINISH_SHARE * settings.budget)
+    finish = finish_seconds(settings.budget)
     deadline = request.started + settings.budget - finish if settings.budget else math.inf
     if settings.budget and (load := other_load()) > BUSY:
         say(f"other programs keep this machine busy (load {load:.1f}); the plan is for what they leave")
@@ -288,118 +222,6 @@ def share(rows: int, here: World) -> int:
             f"--batch {rows} does not divide over {here.size} processes; use a multiple of {here.size}"
         )
     return rows // here.size
-
-
-def make_plan(
-    settings: TrainSettings,
-    shards: Shards,
-    tokenizer: Tokenizer,
-    source: Checkpoint | None,
-    task: PretrainingTask,
-    practice: Practice,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    deadline: float,
-    here: World,
-) -> tuple[Plan, nn.Module]:
-    """Decide every open size, build the model and fix the number of steps."""
-    # Processes measure and read their clocks apart, and must decide alike: the main one's figures hold.
-    peak_flops = here.agree(measure_matmul(device, seconds=0.15, dtype=dtype))
-    corpus_tokens, context = len(shards.train.tokens), settings.model.context
-    left = here.agree(seconds_left(deadline)) if settings.budget else 0.0
-    precision = str(dtype).removeprefix("torch.")
-    flops = left * peak_flops * budget.EFFICIENCY[precision]
-    layers, width = budget.DEFAULT_SHAPE
-    if settings.budget:
-        layers, width = budget.best_shape(
-            flops, vocabulary=tokenizer.vocabulary_size, corpus_tokens=corpus_tokens, context=context
-        )
-    if source is None:
-        settings = budget.fill_model(settings, layers=layers, width=width, context=context)
-        generator = torch.Generator().manual_seed(settings.seed)
-        make = task.families[settings.model.family]
-        model = make(settings.model, tokenizer.vocabulary_size, generator)
-    else:
-        model = source.model
-        stack = model.config.output_stack
-        sizes = {"layers": stack.layers, "width": stack.width, "heads": stack.heads, "context": context}
-        settings = settings.model_copy(update={"model": settings.model.model_copy(update=sizes)})
-    settings = budget.fill_rates(settings, width=model.config.output_stack.width)
-    model.to(device)
-    parameters = sum(p.numel() for p in model.parameters())
-    stack = model.config.output_stack
-    multiplying = parameters - sum(e.weight.numel() for e in embeddings(model))
-    operations = budget.flops_per_token(multiplying, layers=stack.layers, width=stack.width, context=context)
-    batch = budget.choose_batch(settings, context=context, tokens=flops / operations)
-    settings = settings.model_copy(update={"batch": batch})
-    steps = budget.wanted_steps(settings, step_tokens=batch * context, corpus_tokens=corpus_tokens)
-    seconds = 0.0
-    if not steps:
-        with cpu_products(dtype):
-            pace = here.agree(trial_seconds(model, shards.train, practice, settings, device, dtype))
-        seconds = here.agree(seconds_left(deadline))
-        steps = max(1, round(seconds / pace))
-    plan = Plan(
-        settings=settings.model_copy(update={"steps": steps}),
-        parameters=parameters,
-        tokens=steps * batch * context,
-        corpus_tokens=corpus_tokens,
-        flops_per_token=operations,
-        expected_seconds=seconds,
-        peak_flops=peak_flops,
-        precision=precision,
-    )
-    return plan, model
-
-
-FINISH_SECONDS, FINISH_SHARE = 4.0, 0.15
-"""Time of a budget kept for the last evaluation, saving and the curve: so much, or this share of a short one."""
-TRAINING_SHARE = 0.97
-"""Share of the time left that goes into steps; the rest is for evaluations and saving."""
-
-
-def seconds_left(deadline: float) -> float:
-    """Return the time for steps until `deadline`, at least a second."""
-    return max(1.0, (deadline - time.time()) * TRAINING_SHARE)
-
-
-def embeddings(model: Any) -> list[nn.Embedding]:
-    """Return the embeddings that only look up: those not tied to the output layer."""
-    output = model.output.weight
-    return [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is not output]
-
-
-def trial_seconds(
-    model: nn.Module,
-    part: Part,
-    practice: Practice,
-    settings: TrainSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> float:
-    """Return what a step takes, its products in `dtype`, measured on a copy of the model with the run's own batch."""
-    from langmill.training.optimizers import optimizer_of
-
-    trial = copy.deepcopy(model)
-    optimizer = optimizer_of(trial, settings.optimizer)
-    rows = settings.batch
-    micro = settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context)
-    packed = PackedLoader(part, context=settings.model.context, rows=min(rows, micro), seed=settings.seed)
-    loader = PracticeLoader(packed, practice)
-    times = []
-    for _ in range(budget.TRIAL_STEPS):
-        begin = time.perf_counter()
-        batch = loader.take()
-        with forward_products(device, dtype):
-            loss, _ = practice.objective(trial, batch.to(device))
-        loss.backward()
-        middle = time.perf_counter()
-        optimizer.step()
-        optimizer.zero_grad()
-        synchronise(device)
-        times.append((middle - begin) * max(1, rows / micro) + time.perf_counter() - middle)
-    return float(np.median(times[1:]))
 
 
 def compiles(settings: TrainSettings, device: torch.device, plan: Plan) -> bool:

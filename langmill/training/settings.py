@@ -48,7 +48,7 @@ class ModelSettings(Settings):
     """The size of a model trained from scratch; 0 leaves the choice to the plan."""
 
     family: str = "auto"
-    """Layout of the model, lm: qwen3 or gpt2; mlm: eurobert or bert; denoise: t5 or bart; auto: the first."""
+    """Layout of the model, lm: qwen3, gpt2, lstm or gru; mlm: eurobert or bert; denoise: t5 or bart; auto: the first."""
     layers: int = Field(0, ge=0)
     """Blocks; 0: planned."""
     width: int = Field(0, ge=0)
@@ -63,6 +63,10 @@ class ModelSettings(Settings):
     """Tokens that a row holds and the model can look back over; 0: planned."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of activations dropped in training."""
+    embed_dropout: float = Field(0.0, ge=0, lt=1)
+    """lstm and gru: share of the vocabulary dropped in a step."""
+    weight_drop: float = Field(0.0, ge=0, lt=1)
+    """lstm and gru: share of the weights from state to state dropped in a step."""
 
 
 class MaskSettings(Settings):

@@ -62,7 +62,9 @@ def test_json(checkpoint, capsys) -> None:
     rows = [json.loads(line) for line in out.splitlines()]
     assert len(rows) == 2
     for row in rows:
-        assert set(row) == {"text", "tokens", "logprobs", "finish_reason", "prompt_tokens"}
+        assert set(row) == {
+            *("text", "tokens", "logprobs", "finish_reason", "prompt_tokens", "score", "alternatives")
+        }
         assert len(row["tokens"]) == len(row["logprobs"])
 
 

@@ -20,10 +20,11 @@ from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.tasks import find_task
-from langmill.tasks import pretraining as task
+from langmill.tasks import planning as task
 from langmill.tasks.base import Request
 from langmill.tasks.lm import LanguageModelling, NextTokenPractice, new_decoder
-from langmill.tasks.pretraining import embeddings, quick_evaluation, share
+from langmill.tasks.planning import embeddings
+from langmill.tasks.pretraining import quick_evaluation, share
 from langmill.training import budget
 from langmill.training.settings import ModelSettings, TrainSettings
 
@@ -44,7 +45,7 @@ SMALL = ModelSettings(layers=1, width=32, context=16)
 
 def test_find_task() -> None:
     assert find_task("lm").name == "lm"
-    with pytest.raises(ConfigError, match="unknown task 'lmm'; tasks: lm, mlm; did you mean"):
+    with pytest.raises(ConfigError, match="unknown task 'lmm'; tasks: lm, mlm, denoise; did you mean lm?"):
         find_task("lmm")
 
 

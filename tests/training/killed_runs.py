@@ -21,10 +21,10 @@ def train_here(arguments: list[str], folder: str, environment: dict[str, str]) -
 
     torch.set_num_threads(1)
     from langmill.cli.main import main
-    from langmill.tasks import pretraining
+    from langmill.tasks import planning
     from langmill.training import tracking
 
-    pretraining.measure_matmul = lambda device, seconds, dtype: 1e10
+    planning.measure_matmul = lambda device, seconds, dtype: 1e10
     tracking.draw_curve = lambda folder: None
     with open("log.txt", "a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 2)

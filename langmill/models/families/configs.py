@@ -11,12 +11,18 @@ from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.families.decoders import DECODERS
 from langmill.models.families.encoder_decoders import ENCODER_DECODERS
 from langmill.models.families.encoders import ENCODERS
+from langmill.models.families.recurrent import RECURRENT
 from langmill.models.families.table import Family, Tree
+from langmill.models.recurrent import RecurrentConfig
 
 logger = logging.getLogger("langmill")
 
 # The order in which a family is chosen for a model that several could hold.
-FAMILIES: dict[str, Family] = {family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS, RECURRENT)
+}
+
+Config = TransformerConfig | RecurrentConfig
 
 SIDES = ("encoder", "decoder")
 LAYOUT = "5.0.0"
@@ -35,6 +41,7 @@ ACTIVATIONS = {
 """Their names of activations; on writing, the first that fits."""
 
 HINTS = {
+    **get_type_hints(RecurrentConfig),
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
 }
@@ -56,9 +63,7 @@ def find_family(theirs: Mapping[str, Any], *, source: str = "config.json") -> Fa
     )
 
 
-def read_config(
-    family: Family, theirs: Mapping[str, Any], *, source: str = "config.json"
-) -> TransformerConfig:
+def read_config(family: Family, theirs: Mapping[str, Any], *, source: str = "config.json") -> Config:
     """Return what a config.json of `family` describes.
 
     Raises CheckpointError for a value that is missing, of the wrong kind, or that would change the
@@ -77,7 +82,7 @@ def read_config(
     return config
 
 
-def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> TransformerConfig:
+def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Config:
     """Do the work of `read_config`, adding what the user should know to `notes`."""
     for key, allowed in family.must.items():
         if key in theirs and theirs[key] not in allowed:
@@ -99,7 +104,7 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Tr
     for side in SIDES:
         if side in tree:
             tree[side] = StackConfig(**tree[side])
-    return TransformerConfig(**tree)
+    return family.config_class(**tree)
 
 
 def put(tree: Tree, name: str, value: Any) -> None:
@@ -108,7 +113,7 @@ def put(tree: Tree, name: str, value: Any) -> None:
     (tree.setdefault(side, {}) if side else tree)[last] = value
 
 
-def get(config: TransformerConfig, name: str) -> Any:
+def get(config: Config, name: str) -> Any:
     """Return a dotted field."""
     side, _, last = name.rpartition(".")
     return getattr(getattr(config, side) if side else config, last, None)
@@ -129,7 +134,7 @@ def convert(name: str, key: str, value: Any) -> Any:
 
 def write_config(
     family: Family,
-    config: TransformerConfig,
+    config: Config,
     *,
     base: Mapping[str, Any] | None = None,
     dtype: str = "float32",
@@ -141,7 +146,9 @@ def write_config(
 
     Raises CheckpointError, naming the fields, when the family cannot describe the model.
     """
-    for side in SIDES:
+    if not isinstance(config, family.config_class):
+        raise CheckpointError(f"family {family.name} cannot describe this kind of model")
+    for side in SIDES if isinstance(config, TransformerConfig) else ():
         if (getattr(config, side) is not None) != any(name.startswith(f"{side}.") for name in family.fields):
             raise CheckpointError(
                 f"family {family.name} cannot describe this model: they differ in the {side}"
@@ -166,12 +173,12 @@ def write_config(
     return dict(sorted(theirs.items()))
 
 
-def means(family: Family, theirs: Mapping[str, Any], config: TransformerConfig) -> bool:
+def means(family: Family, theirs: Mapping[str, Any], config: Config) -> bool:
     """Say whether a config.json describes exactly `config`."""
     return translate(family, theirs, []) == config
 
 
-def differences(found: TransformerConfig, wanted: TransformerConfig) -> list[str]:
+def differences(found: Config, wanted: Config) -> list[str]:
     """Return a line for every field whose value would change."""
     lines = []
     for name in HINTS:
@@ -180,7 +187,7 @@ def differences(found: TransformerConfig, wanted: TransformerConfig) -> list[str
     return lines
 
 
-def choose_family(config: TransformerConfig) -> Family:
+def choose_family(config: Config) -> Family:
     """Return the first family that can describe a model, or raise CheckpointError."""
     for family in FAMILIES.values():
         try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from langmill.core.errors import CheckpointError
 from langmill.models.config import TransformerConfig
+from langmill.models.recurrent import RecurrentConfig
 
 Shape = tuple[int, ...]
 
@@ -56,7 +57,7 @@ FLATTEN = Operation(
 )
 
 
-def always(config: TransformerConfig) -> bool:
+def always(config: Any) -> bool:
     """Return True."""
     return True
 
@@ -68,7 +69,7 @@ class Row:
     theirs: str
     ours: tuple[str, ...]
     operation: Operation = COPY
-    holds: Callable[[TransformerConfig], bool] = always
+    holds: Callable[[Any], bool] = always
     """Whether the row is meant for a model: layouts of one family may name a weight in two ways."""
     zero_if_absent: bool = False
     """Files may leave the tensor out, which means zeros."""
@@ -101,6 +102,8 @@ class Family:
 
     name: str
     """Their `model_type`."""
+    config_class: type[TransformerConfig] | type[RecurrentConfig] = TransformerConfig
+    """What its config.json becomes."""
     architecture: str
     """Their class for a model that scores the vocabulary."""
     bare: str = ""
@@ -126,7 +129,7 @@ class Family:
     """Keys that do not change what the model computes."""
     read_fix: Callable[[Mapping[str, Any], Tree, list[str]], None] = no_read_fix
     """(their keys, our tree to complete, notes for the user): what no table can say."""
-    write_fix: Callable[[TransformerConfig, dict[str, Any]], None] = no_write_fix
+    write_fix: Callable[[Any, dict[str, Any]], None] = no_write_fix
     """(our config, their keys to complete): the same, backwards."""
 
 
@@ -169,11 +172,13 @@ def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
     Raises CheckpointError when the family has no name for a weight.
     """
     own = dict(model.named_parameters(remove_duplicate=False))
+    config = model.config
+    assert isinstance(config, TransformerConfig | RecurrentConfig)
     seen: set[int] = set()
     named: set[str] = set()
     pairings: dict[str, Pairing] = {}
     for row in family.rows:
-        if not row.holds(model.config):
+        if not row.holds(config):
             continue
         first = pattern(row.ours[0])
         for name in own:

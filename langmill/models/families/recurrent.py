@@ -1,0 +1,50 @@
+"""The table of recurrent language models, a layout of langmill's own. [models]
+
+Transformers has no class for it; keys and names are therefore ours.
+"""
+
+from __future__ import annotations
+
+from langmill.models.families.decoders import HARMLESS
+from langmill.models.families.table import Family, Row
+from langmill.models.recurrent import RecurrentConfig
+
+RECURRENT = Family(
+    name="langmill_recurrent",
+    config_class=RecurrentConfig,
+    architecture="LangmillRecurrentForCausalLM",
+    fields={
+        "vocabulary": "vocab_size",
+        "kind": "cell",
+        "layers": "num_hidden_layers",
+        "width": "hidden_size",
+        "hidden": "inner_size",
+        "dropout": "dropout",
+        "embed_dropout": "embedding_dropout",
+        "weight_drop": "weight_dropout",
+        "tie_output": "tie_word_embeddings",
+        "max_positions": "max_position_embeddings",
+    },
+    defaults={
+        "inner_size": None,
+        "dropout": 0.0,
+        "embedding_dropout": 0.0,
+        "weight_dropout": 0.0,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 512,
+    },
+    constants={},
+    must={},
+    template={},
+    harmless=HARMLESS,
+    prefix="",
+    rows=(
+        Row("embed.weight", ("embed.weight",)),
+        *(
+            Row(f"layers.{{}}.{name}", (f"layers.{{}}.{name}",))
+            for name in ("weight_input", "weight_hidden", "bias_input", "bias_hidden")
+        ),
+        Row("output.weight", ("output.weight",)),
+        Row("output.bias", ("output.bias",)),
+    ),
+)

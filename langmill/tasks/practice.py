@@ -1,0 +1,79 @@
+"""What a task that learns from plain text has to say for itself. [tasks]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from langmill.batches.batch import TokenBatch
+from langmill.batches.packing import LoaderState, PackedLoader
+from langmill.batches.shards import Shards
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.training.settings import ModelSettings
+
+MICRO_TOKENS = {"cpu": 8192, "cuda": 65_536, "mps": 8192}
+"""Tokens in one forward pass when --micro-batch does not say."""
+
+
+class Practice(Protocol):
+    """What a task makes of packed text in one run."""
+
+    def reshape(self, batch: TokenBatch, generator: np.random.Generator) -> Any:
+        """Return the task's batch for packed rows; chance comes from `generator` alone."""
+
+    def objective(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return (loss_sum, count)."""
+
+    def measure(self, model: Any, batch: Any) -> dict[str, Tensor]:
+        """Return sums over a batch: `loss` in nats, `count`, and what else is shown divided by `count`."""
+
+    def sample(self, model: Any) -> str:
+        """Return a short text that shows what the model can do."""
+
+
+class PretrainingTask(Protocol):
+    """A task that learns from plain text."""
+
+    name: str
+    families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]]
+    """The layouts that it trains from scratch, the default first: (settings with every size known, vocabulary,
+    generator) → a new model."""
+    roles: tuple[str, ...]
+    """Roles of `SpecialTokens` that its tokenizers have beyond the usual ones."""
+    extra_tokens: tuple[str, ...]
+    """Further special tokens that its tokenizers have."""
+    scores_text: bool
+    """Whether every token is predicted once, so that the loss says bits per byte."""
+
+    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+        """Raise ConfigError where this task cannot go on from a checkpoint."""
+
+    def practice(self, tokenizer: Tokenizer, shards: Shards, context: int) -> Practice:
+        """Return what the run needs."""
+
+
+class PracticeLoader:
+    """A task's batches of packed rows. What is drawn for a batch depends on the seed and its place alone."""
+
+    def __init__(self, rows: PackedLoader, practice: Practice) -> None:
+        self.rows, self.practice = rows, practice
+
+    @property
+    def state(self) -> LoaderState:
+        """Where the rows stand; there is nothing else to remember."""
+        return self.rows.state
+
+    @state.setter
+    def state(self, state: LoaderState) -> None:
+        self.rows.state = state
+
+    def take(self) -> Any:
+        """Return the next batch."""
+        place = self.state.epoch, self.state.rows
+        batch = self.rows.take()
+        assert batch is not None
+        return self.practice.reshape(batch, np.random.default_rng([self.rows.seed, *place, self.rows.rank]))

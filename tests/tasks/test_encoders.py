@@ -1,0 +1,138 @@
+"""The tasks `mlm` and `denoise`, from text to a checkpoint that Transformers opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_runs import write_text
+
+import langmill
+from langmill.core.errors import ConfigError, DataError
+from langmill.tasks import find_task
+from langmill.tasks.mlm import pseudo_logprobs
+from langmill.tokens.train import train_tokenizer
+
+SIZES = {"layers": 2, "width": 32, "context": 24}
+TINY = {
+    "device": "cpu",
+    "batch": 4,
+    "tensorboard": False,
+    "precision": "float32",
+    "tokenizer": "char",
+    "model": SIZES,
+}
+
+
+def train(task: str, tmp_path: Path, name: str = "run", **settings):
+    text = tmp_path / "text.txt"
+    if not text.exists():
+        write_text(text)
+    merged = {**TINY, **settings, "model": {**SIZES, **settings.get("model", {})}}
+    return langmill.train(task, str(text), output=str(tmp_path / name), **merged)
+
+
+CASES = [("mlm", "eurobert"), ("mlm", "bert"), ("denoise", "t5"), ("denoise", "bart")]
+
+
+@pytest.mark.parametrize(("task", "family"), CASES)
+def test_what_is_trained_opens_in_transformers(tmp_path, task, family):
+    transformers = pytest.importorskip("transformers")
+    result = train(task, tmp_path, steps=3, model={"family": family})
+    assert set(result.metrics) == {"loss", "accuracy", "accuracy_of_commonest_token"}
+    assert any("predict" in command for command in result.next_commands)
+    ours = langmill.load(result.folder)
+    kind = getattr(transformers, find_task(task).use.transformers_class)
+    theirs, report = kind.from_pretrained(result.folder, output_loading_info=True)
+    assert not (report["missing_keys"] or report["unexpected_keys"])
+    ids = torch.randint(5, 40, (2, 10), generator=torch.Generator().manual_seed(0))
+    target = None if task == "mlm" else ids.flip(1)
+    found = ours.logits(ids, target)
+    given = {} if target is None else {"decoder_input_ids": target}
+    with torch.no_grad():
+        wanted = theirs.eval()(input_ids=ids, **given).logits
+    if target is not None:
+        assert theirs.generation_config.decoder_start_token_id is not None
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    card = Path(result.folder, "README.md").read_text(encoding="utf-8")
+    assert f"{find_task(task).use.transformers_class}.from_pretrained" in card
+
+
+@pytest.mark.parametrize(("task", "family"), CASES)
+def test_resumed_is_uninterrupted(tmp_path, task, family):
+    model = {"family": family, "dropout": 0.1}
+    train(task, tmp_path, "whole", steps=8, save_every=4, model=model)
+    train(task, tmp_path, "parts", steps=8, save_every=4, model=model)
+    for folder in (tmp_path / "parts" / "state").iterdir():
+        if folder.name.endswith("8"):
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+    langmill.train(task, output=str(tmp_path / "parts"), resume=True)
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("task", "family"), CASES)
+def test_accumulated_is_full_batch(tmp_path, task, family):
+    found = [
+        train(task, tmp_path, f"{micro}", steps=4, micro_batch=micro, model={"family": family}).metrics[
+            "loss"
+        ]
+        for micro in (1, 4)
+    ]
+    assert found[0] == pytest.approx(found[1], abs=2e-4)
+
+
+@pytest.mark.parametrize("task", ["mlm", "denoise"])
+def test_it_learns(tmp_path, task):
+    """Words of a small vocabulary in any order: what is hidden follows from the letters around it."""
+    result = train(task, tmp_path, steps=300, model={"context": 48}, mask={"unit": "token"})
+    assert result.metrics["accuracy"] > (0.5 if task == "mlm" else 0.33), result.metrics
+
+
+def test_filling_in(tmp_path):
+    result = train("mlm", tmp_path, steps=60, mask={"unit": "token"})
+    model = langmill.load(result.folder)
+    filled = model.predict("the m[MASK]ll turns ra[MASK] text")
+    assert len(filled.masks) == 2
+    for candidates in filled.masks:
+        assert len(candidates) == 5
+        assert [each.probability for each in candidates] == sorted(
+            (each.probability for each in candidates), reverse=True
+        )
+    assert filled.text.startswith("the m") and "MASK" not in filled.text
+    assert model.predict(["a [MASK]", "b [MASK]"])[0].text.startswith("a ")
+    with pytest.raises(DataError, match=r"no \[MASK\] in 'plain'"):
+        model.predict("plain")
+    with pytest.raises(DataError, match="tokens; the model reads 24"):
+        model.predict("[MASK]" + "a" * 40)
+    found = pseudo_logprobs(model.checkpoint, "the mill")
+    assert found.shape == (8,) and (found < 0).all()
+
+
+def test_a_decoder_is_no_start_for_mlm(tmp_path):
+    decoder = train("lm", tmp_path, "decoder", steps=2)
+    with pytest.raises(ConfigError, match="mlm goes on from an encoder"):
+        train("mlm", tmp_path, "encoder", steps=2, from_checkpoint=decoder.folder)
+    encoder = train("mlm", tmp_path, "encoder", steps=2)
+    with pytest.raises(ConfigError, match="lm goes on from a decoder"):
+        train("lm", tmp_path, "other", steps=2, from_checkpoint=encoder.folder)
+    with pytest.raises(ConfigError, match="an encoder does not generate text"):
+        langmill.load(encoder.folder).generate("a")
+
+
+@pytest.mark.parametrize(("task", "lacking"), [("mlm", "mask"), ("denoise", "mask")])
+def test_a_tokenizer_without_what_the_task_needs(tmp_path, task, lacking):
+    train_tokenizer(["some text"], kind="char").save(tmp_path / "tokenizer")
+    with pytest.raises(ConfigError, match=f"has no {lacking} token, which {task} needs"):
+        train(task, tmp_path, steps=2, tokenizer=str(tmp_path / "tokenizer"))
+
+
+def test_families_are_named(tmp_path):
+    with pytest.raises(
+        ConfigError, match="--model brt: mlm trains eurobert, bert from scratch; did you mean"
+    ):
+        train("mlm", tmp_path, steps=2, model={"family": "brt"})
