@@ -88,9 +88,10 @@ def test_accumulated_is_full_batch(tmp_path, task, family):
 
 @pytest.mark.parametrize("task", ["mlm", "denoise"])
 def test_it_learns(tmp_path, task):
-    """Words of a small vocabulary in any order: what is hidden follows from the letters around it."""
-    result = train(task, tmp_path, steps=300, model={"context": 48}, mask={"unit": "token"})
-    assert result.metrics["accuracy"] > (0.5 if task == "mlm" else 0.33), result.metrics
+    """A text that says one thing over and over: what is hidden follows from what stands around it."""
+    (tmp_path / "text.txt").write_text("the mill turns raw text into models 磨坊\n" * 200, encoding="utf-8")
+    result = train(task, tmp_path, steps=200, model={"context": 48})
+    assert result.metrics["accuracy"] > 0.9, result.metrics
 
 
 def test_filling_in(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from langmill.core.errors import CheckpointError, ConfigError, did_you_mean
 from langmill.models.config import StackConfig, TransformerConfig
@@ -126,6 +126,10 @@ def convert(name: str, key: str, value: Any) -> Any:
             raise CheckpointError(f"{key} {value!r} is not supported; known: {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[value]
     kind = HINTS[name]
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise CheckpointError(f"{key} {value!r} is not supported; known: {', '.join(get_args(kind))}")
+        return value
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise CheckpointError(f"{key} {value!r} is not allowed; it must be {KINDS[kind]}")
