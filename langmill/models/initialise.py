@@ -101,6 +101,19 @@ def initialise(
         model.output_embed.weight.normal_(0, 1.0, generator=generator)
 
 
+def rate_shares(model: nn.Module) -> dict[str, float]:
+    """Return the weights whose steps must be smaller than others', by name, and the share.
+
+    T5 does not divide its scores by the square root of the head's channels, so its query weights are
+    smaller by that factor, from the beginning on, and so must be what is added to them.
+    """
+    return {
+        f"{name}.query.weight": module.head_width**-0.5 / module.scale
+        for name, module in model.named_modules()
+        if isinstance(module, Attention) and module.scale
+    }
+
+
 @torch.no_grad()
 def initialise_recurrent(model: Recurrent, generator: torch.Generator) -> None:
     """Set every weight of a recurrent model that is to be trained from scratch.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from langmill.core.device import rounds_products
+from langmill.models.initialise import rate_shares
 from langmill.training.settings import OptimizerSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -165,19 +166,26 @@ def make_optimizer(
     """Return an optimiser over the trainable weights of `model`.
 
     kind: "muon" (matrices by Muon at `matrix_learning_rate`, the rest by AdamW at `learning_rate`)
-    or "adamw" (everything by AdamW at `learning_rate`). weight_decay falls on matrices only, never
+    or "adamw" (everything by AdamW at `learning_rate`), matrices in `rate_shares` at that share of it. weight_decay falls on matrices only, never
     on norms and biases; embeddings are spared too.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if is_matrix(name, p, model)]
+    shares = rate_shares(model)
+    matrices: dict[float, list[nn.Parameter]] = defaultdict(list)
+    for name, p in named:
+        if is_matrix(name, p, model):
+            matrices[shares.get(name, 1.0)].append(p)
     rest = [p for name, p in named if not is_matrix(name, p, model)]
     adamw = {"kind": "adamw", "betas": betas, "lr": learning_rate}
     if kind == "muon":
         first: dict[str, Any] = {"kind": "muon", "lr": matrix_learning_rate, "momentum": momentum}
     else:
         first = dict(adamw)
-    groups = [{**first, "params": matrices, "weight_decay": weight_decay}, {**adamw, "params": rest}]
-    groups = [group for group in groups if group["params"]]
+    groups = [
+        {**first, "lr": share * first["lr"], "params": some, "weight_decay": weight_decay}
+        for share, some in matrices.items()
+    ]
+    groups += [{**adamw, "params": rest}] if rest else []
     for group in groups:
         group["initial_lr"] = group["lr"]
     return Muon(groups)

@@ -52,8 +52,8 @@ def test_rows_that_leak_into_each_other_fail(model, monkeypatch):
 def test_padding_that_is_seen_fails(model, monkeypatch):
     sound = Stack.mask
 
-    def blind(self, ids, *, valid, starts, past):
-        return sound(self, ids, valid=None, starts=starts, past=past)
+    def blind(self, ids, *, valid, starts, past, dtype):
+        return sound(self, ids, valid=None, starts=starts, past=past, dtype=dtype)
 
     monkeypatch.setattr(Stack, "mask", blind)
     assert not module.padded_is_unpadded(model).ok
@@ -93,8 +93,8 @@ def test_a_cache_that_swaps_rows_fails(model, monkeypatch):
 def test_packed_documents_that_see_each_other_fail(model, monkeypatch):
     sound = Stack.mask
 
-    def open_doors(self, ids, *, valid, starts, past):
-        return sound(self, ids, valid=valid, starts=None, past=past)
+    def open_doors(self, ids, *, valid, starts, past, dtype):
+        return sound(self, ids, valid=valid, starts=None, past=past, dtype=dtype)
 
     monkeypatch.setattr(Stack, "mask", open_doors)
     assert not module.packed_is_separate(model).ok

@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from langmill.models.config import StackConfig, TransformerConfig, default_decoder
-from langmill.models.initialise import allocate, initialise
+from langmill.models.config import (
+    StackConfig,
+    TransformerConfig,
+    default_decoder,
+    default_encoder_decoder,
+)
+from langmill.models.initialise import allocate, initialise, rate_shares
 from langmill.models.transformer import Transformer, View
 
 WIDTH = 64
@@ -102,3 +107,17 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     initialise(allocate(LLAMA), torch.Generator().manual_seed(1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_t5_takes_smaller_steps_where_it_does_not_scale():
+    model = Transformer(default_encoder_decoder(9, layers=1, width=32, heads=2))
+    shares = rate_shares(model)
+    assert set(shares) == {
+        f"{part}.query.weight"
+        for part in ("encoder.blocks.0.attention", "decoder.blocks.0.attention", "decoder.blocks.0.cross")
+    }
+    assert set(shares.values()) == {0.25}
+    initialise(model, torch.Generator().manual_seed(0))
+    query, key = (getattr(model.encoder.blocks[0].attention, name).weight for name in ("query", "key"))
+    assert float((query.std() / key.std()).detach()) == pytest.approx(0.25, rel=0.1)
+    assert rate_shares(Transformer(default_decoder(9, layers=1, width=32, heads=2))) == {}
