@@ -53,6 +53,9 @@ def train(
 ) -> None:
     """Train TASK on DATA (files, folders, globs): pre-train from scratch, or --from a checkpoint.
 
+    TASK: lm (the next token: decoders, LSTM, GRU), mlm (hidden tokens: encoders), denoise (damaged text:
+    encoder-decoders).
+
     \b
     langmill train lm book.txt --budget 3m -o runs/book
     langmill train lm corpus/ --tokenizer char --steps 2000 --model.layers 4 --model.width 128

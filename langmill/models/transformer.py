@@ -364,7 +364,8 @@ class Transformer(nn.Module):
 
     def score(self, states: Tensor) -> Tensor:
         """Return logits (..., V) for states (..., D)."""
-        return self.output(self.before_output(states))
+        ready = self.before_output(states)  # first: it says so where there is no output layer
+        return self.output(ready)
 
     def new_cache(
         self,

@@ -17,6 +17,7 @@ from langmill.batches.masking import Mask, Masker, most_common
 from langmill.batches.shards import Shards
 from langmill.checkpoint import Checkpoint
 from langmill.core.errors import ConfigError, DataError
+from langmill.core.log import say
 from langmill.models.config import bert_encoder, default_encoder
 from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
@@ -24,6 +25,7 @@ from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.masked import hidden_states, masked_token
 from langmill.tasks.base import Lesson, Request, Use
 from langmill.tasks.pretraining import prepare
+from langmill.text.segmentation import HAN, chinese_segmenter
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
 
@@ -98,6 +100,12 @@ class MaskedPractice:
         self.masker = Masker(tokenizer, mask)
         self.guess = most_common(shards.train.tokens)
         self.shown = shards.held_out.tokens[:64].astype(np.int64)
+        if (
+            mask.unit != "token"
+            and chinese_segmenter() is None
+            and HAN.search(tokenizer.decode(self.shown.tolist()))
+        ):
+            say("Chinese words are taken to be single characters: rjieba is not installed (langmill[zh])")
 
     def reshape(self, batch: TokenBatch, generator: np.random.Generator) -> TokenBatch:
         """Hide tokens."""

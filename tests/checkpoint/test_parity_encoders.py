@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.core.errors import CheckpointError
 from langmill.models.families import FAMILIES
 from tests.checkpoint.conftest import ENCODER_DECODERS, ENCODERS, VOCABULARY
 from tests.checkpoint.test_parity import greatest_difference, swap, token_ids
@@ -57,6 +58,12 @@ def test_encoder_plain_and_padded(make_reference, case):
     padded = ids.masked_fill(~valid, reference.model.config.pad_token_id)
     theirs = their_scores(reference.model, input_ids=padded, attention_mask=valid.long())
     assert greatest_difference(our_scores(model, ids, valid=valid)[valid], theirs[valid]) <= TOLERANCE
+
+
+def test_a_bare_encoder_gives_no_scores(make_reference):
+    model = load_checkpoint(make_reference("bert-bare").folder).model
+    with pytest.raises(CheckpointError, match="gives states, not scores: it has no output layer"):
+        model(source_ids("bert"))
 
 
 @pytest.mark.parametrize("case", ["bert", "bert-bare"])

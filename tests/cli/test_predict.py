@@ -1,0 +1,43 @@
+"""`langmill predict`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from small_runs import CommandLine, write_text
+
+import langmill
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("mlm")
+    text = write_text(path / "text.txt")
+    sizes = {"layers": 1, "width": 32, "context": 24}
+    settings = {"tokenizer": "char", "device": "cpu", "batch": 4, "tensorboard": False}
+    return langmill.train("mlm", str(text), output=str(path / "run"), steps=3, model=sizes, **settings).folder
+
+
+def test_text(folder, capsys):
+    said = CommandLine(capsys)("predict", folder, "the m[MASK]ll")
+    assert said.status == 0
+    lines = said.out.splitlines()
+    assert lines[0].startswith("the m") and lines[0].endswith("ll")
+    assert len(lines) == 6 and all("%" in line for line in lines[1:])
+
+
+def test_json_and_files(folder, capsys, tmp_path):
+    (tmp_path / "in.txt").write_text("a [MASK]\n\n磨[MASK]\n", encoding="utf-8")
+    said = CommandLine(capsys)("predict", folder, "--input", tmp_path / "in.txt", "--json")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["input"] for row in rows] == ["a [MASK]", "磨[MASK]"]
+    assert all(len(row["masks"]) == 1 and len(row["masks"][0]) == 5 for row in rows)
+
+
+def test_mistakes(folder, capsys, tmp_path):
+    line = CommandLine(capsys)
+    assert "no text given" in line("predict", folder).error
+    assert "no [MASK] in 'plain'" in line("predict", folder, "plain").error
+    assert "cannot be read" in line("predict", folder, "--input", tmp_path / "none").error
+    assert "unknown task 'nlm'" in line("predict", folder, "a [MASK]", "--task", "nlm").error
