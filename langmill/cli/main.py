@@ -26,6 +26,7 @@ COMMANDS = {
     "generate": ("langmill.cli.generate", "Continue a text."),
     "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
     "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),
+    "info": ("langmill.cli.info", "What a model is made of, what it costs, and a drawing of it."),
     "doctor": ("langmill.cli.doctor", "What this machine can do, and whether a checkpoint holds."),
 }
 """Name → module (which holds a click command of that name) and one line of help."""

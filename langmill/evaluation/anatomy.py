@@ -1,0 +1,149 @@
+"""What a model is made of and what it costs, from its configuration and its weights. [evaluation]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from langmill.models.config import StackConfig
+from langmill.models.recurrent import RecurrentConfig
+
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+PARTS = {
+    "embed": "embeddings",
+    "positions": "embeddings",
+    "segments": "embeddings",
+    "relative": "attention",
+    "attention": "attention",
+    "cross": "cross-attention",
+    "feed_forward": "feed-forward",
+    "layers": "recurrent layers",
+    "output": "output",
+    "transform": "output",
+}
+"""What a module's name says of the part that its weights belong to; norms are told by theirs."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A model in figures."""
+
+    parameters: Mapping[str, int]
+    """By part, weights that two parts share counted once."""
+    flops_per_token: float
+    """Floating-point operations to read one token, its context short."""
+    flops_per_context_token: float
+    """What each token of context adds to that."""
+    cache_numbers_per_token: int
+    """Numbers that decoding keeps of each token; 0 where the state does not grow."""
+    drawing: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return sum(self.parameters.values())
+
+    def memory(self, dtype: str, context: int) -> tuple[int, int]:
+        """Return the bytes of weights and of the cache of one text of `context` tokens (never below 2 bytes each)."""
+        return self.total * BYTES[dtype], self.cache_numbers_per_token * context * max(2, BYTES[dtype])
+
+
+def part_of(name: str) -> str:
+    """Return the part that a weight belongs to.
+
+    >>> part_of("decoder.blocks.3.attention.query.weight"), part_of("decoder.blocks.3.attention_norm.weight")
+    ('attention', 'norms')
+    """
+    pieces = name.split(".")
+    if any("norm" in piece for piece in pieces):
+        return "norms"
+    return next((PARTS[piece] for piece in pieces if piece in PARTS), "other")
+
+
+def count_parts(model: nn.Module) -> dict[str, int]:
+    """Return the parameters of each part; a tied output layer's are those of the embedding."""
+    counts: dict[str, int] = {}
+    for name, weight in model.named_parameters():
+        part = part_of(name)
+        counts[part] = counts.get(part, 0) + weight.numel()
+    return counts
+
+
+def anatomy(model: Any) -> Anatomy:
+    """Return what there is to say of a model.
+
+    Operations are two for each weight that multiplies (Kaplan et al. 2020, arXiv:2001.08361, table 1: the
+    embeddings do not, the output layer does even where it is tied), and 4 · layers · width for each token
+    of context that attention looks at.
+    """
+    config = model.config
+    parts = count_parts(model)
+    multiplying = sum(parts.get(part, 0) for part in ("attention", "cross-attention", "feed-forward"))
+    multiplying += parts.get("recurrent layers", 0)
+    if config.has_output:
+        multiplying += model.output.weight.numel()
+    if isinstance(config, RecurrentConfig):
+        return Anatomy(parts, 2.0 * multiplying, 0.0, 0, draw_recurrent(config))
+    stacks = [stack for stack in (config.encoder, config.decoder) if stack is not None]
+    looking = sum(4.0 * stack.layers * stack.heads * stack.head_width for stack in stacks)
+    decoder = config.decoder
+    kept = 0 if decoder is None else 2 * decoder.layers * decoder.kv_heads * decoder.head_width
+    return Anatomy(parts, 2.0 * multiplying, looking, kept, draw(config))
+
+
+def draw(config: Any) -> tuple[str, ...]:
+    """Return a Transformer as lines, what is read first on top."""
+    lines: list[str] = []
+    for name, stack in (("encoder", config.encoder), ("decoder", config.decoder)):
+        if stack is not None:
+            lines += draw_stack(name, stack, config.vocabulary)
+    if config.has_output:
+        tied = "the embedding's weights" if config.tie_output else "weights of its own"
+        bias = ", bias" if config.output_bias else ""
+        before = f"linear → {config.output_stack.activation} → norm → " if config.output_transform else ""
+        lines.append(f"scores    {before}{config.vocabulary:,} ({tied}{bias})")
+    return tuple(lines)
+
+
+def draw_stack(name: str, stack: StackConfig, vocabulary: int) -> list[str]:
+    """Return the lines of one stack."""
+    norm = "rms" if stack.norm == "rms" else "layer"
+    start = [f"{vocabulary:,} tokens → {stack.width}"]
+    start += ["× √width"] if stack.embed_scale != 1 else []
+    start += ["+ learned positions"] if stack.positions == "learned" else []
+    start += ["+ sinusoids"] if stack.positions == "sinusoidal" else []
+    start += [f"+ {stack.segments} segments"] if stack.segments else []
+    start += [f"→ {norm} norm"] if stack.input_norm else []
+    heads = f"{stack.heads} heads of {stack.head_width}"
+    if stack.kv_heads != stack.heads:
+        heads += f", {stack.kv_heads} for keys and values"
+    heads += {"rotary": ", rotary", "relative": ", relative bias"}.get(stack.positions, "")
+    heads += ", qk norm" if stack.qk_norm else ""
+    inside = f"{stack.activation} × gate" if stack.gated else stack.activation
+    layers = [f"{'causal ' if stack.causal else ''}attention ({heads})"]
+    layers += ["cross-attention to the encoder"] if stack.cross else []
+    layers += [f"feed-forward {stack.hidden} ({inside})"]
+    pattern = f"x + {{}}({norm} norm(x))" if stack.norm_first else f"{norm} norm(x + {{}}(x))"
+    lines = [f"{name:9} {' '.join(start)}"]
+    for number, layer in enumerate(layers):
+        label = f"{stack.layers} ×" if number == 0 else ""
+        edge = "┌" if number == 0 else "└" if number == len(layers) - 1 else "│"
+        what, _, more = layer.partition(" (")
+        lines.append(f"{label:>9} {edge} {pattern.format(what)}" + (f"   {more.rstrip(')')}" if more else ""))
+    if stack.final_norm:
+        lines.append(f"{'':9} → {norm} norm")
+    return lines
+
+
+def draw_recurrent(config: RecurrentConfig) -> tuple[str, ...]:
+    """Return a recurrent network as lines."""
+    inner = "" if config.layers == 1 else f", {config.hidden} wide inside"
+    tied = "the embedding's weights" if config.tie_output else "weights of its own"
+    return (
+        f"{config.kind:9} {config.vocabulary:,} tokens → {config.width}",
+        f"{config.layers:>7} × {config.kind}{inner}, {config.width} wide at the end",
+        f"scores    {config.vocabulary:,} ({tied}, bias)",
+    )
