@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import settings_options
+from langmill.cli.options import read_input, settings_options
 from langmill.generation.settings import SamplingSettings, sampling_settings
 
 
@@ -85,18 +85,7 @@ def generate(
 
 def read_prompt(path: str) -> str:
     """Return a file's text without the line end that editors add."""
-    from pathlib import Path
-
-    from langmill.core.errors import DataError
-
-    try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        text = data.decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
-    return text.removesuffix("\n").removesuffix("\r")
+    return read_input(path).removesuffix("\n").removesuffix("\r")
 
 
 def write(text: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
 
 from langmill.core.config import Settings, leaves
+from langmill.core.errors import DataError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,3 +77,14 @@ def metavar(annotation: Any) -> str:
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     return {int: "N", float: "X", str: "TEXT"}.get(annotation, "VALUE")
+
+
+def read_input(path: str) -> str:
+    """Return a file's text, or that of standard input for `-`; raise DataError where it cannot be read."""
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import click
+
+from langmill.cli.options import read_input
 
 
 @click.command("predict")
@@ -34,7 +34,7 @@ def predict(
     from langmill.tasks import find_task, task_of
 
     if source is not None:
-        texts = (*texts, *read_lines(source))
+        texts = (*texts, *(line for line in read_input(source).splitlines() if line.strip()))
     if not texts:
         raise DataError('no text given; write it after the checkpoint: langmill predict CKPT "some text"')
     loaded = load_checkpoint(checkpoint, device=choose_device(device))
@@ -60,17 +60,3 @@ def show(result: object, *, title: str) -> str:
             f"    {each.probability:6.1%}  {each.token.strip() or repr(each.token)}" for each in candidates
         ]
     return "\n".join(lines)
-
-
-def read_lines(source: str) -> list[str]:
-    """Return the lines of a file or of standard input that are not blank."""
-    from langmill.core.errors import DataError
-
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        text = data.decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
-    return [line for line in text.splitlines() if line.strip()]

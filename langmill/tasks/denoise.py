@@ -27,6 +27,7 @@ from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.pairs import pair_states, target_tokens
 from langmill.tasks.base import Lesson, Request, Use
 from langmill.tasks.mlm import sums_over
+from langmill.tasks.practice import sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -49,16 +50,10 @@ def new_pair(
     if settings.kv_heads not in (0, settings.heads):
         raise ConfigError(f"--model.kv-heads: the {family} family has as many key/value heads as heads")
     make = bart_encoder_decoder if family == "bart" else default_encoder_decoder
-    config = make(
-        vocabulary,
-        layers=settings.layers,
-        width=settings.width,
-        heads=settings.heads,
-        hidden=settings.hidden,
-        context=settings.context + 1,  # the end token
-        dropout=settings.dropout,
-    )
-    model = Transformer(config)
+    sizes = sizes_of(settings)
+    del sizes["kv_heads"]
+    sizes["context"] += 1  # the end token
+    model = Transformer(make(vocabulary, **sizes))
     initialise(model, generator, scheme="gpt2" if family == "bart" else "unit")
     return model
 

@@ -22,6 +22,7 @@ from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
 from langmill.tasks.base import Lesson, Request, Use
+from langmill.tasks.practice import sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -37,17 +38,7 @@ def new_decoder(
     if family == "gpt2" and settings.kv_heads not in (0, settings.heads):
         raise ConfigError("--model.kv-heads: the gpt2 family has as many key/value heads as heads; use qwen3")
     make = gpt2_decoder if family == "gpt2" else default_decoder
-    config = make(
-        vocabulary,
-        layers=settings.layers,
-        width=settings.width,
-        heads=settings.heads,
-        kv_heads=settings.kv_heads,
-        hidden=settings.hidden,
-        context=settings.context,
-        dropout=settings.dropout,
-    )
-    model = Transformer(config)
+    model = Transformer(make(vocabulary, **sizes_of(settings)))
     initialise(model, generator, scheme="gpt2" if family == "gpt2" else "unit")
     return model
 

@@ -24,6 +24,7 @@ from langmill.models.transformer import Transformer
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.masked import hidden_states, masked_token
 from langmill.tasks.base import Lesson, Request, Use
+from langmill.tasks.practice import sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.text.segmentation import HAN, chinese_segmenter
 from langmill.tokens.tokenizer import Tokenizer
@@ -61,17 +62,7 @@ def new_encoder(
             "--model.kv-heads: the bert family has as many key/value heads as heads; use eurobert"
         )
     make = bert_encoder if family == "bert" else default_encoder
-    config = make(
-        vocabulary,
-        layers=settings.layers,
-        width=settings.width,
-        heads=settings.heads,
-        kv_heads=settings.kv_heads,
-        hidden=settings.hidden,
-        context=settings.context,
-        dropout=settings.dropout,
-    )
-    model = Transformer(config)
+    model = Transformer(make(vocabulary, **sizes_of(settings)))
     initialise(model, generator, scheme="gpt2" if family == "bert" else "unit")
     return model
 

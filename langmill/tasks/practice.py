@@ -19,6 +19,12 @@ MICRO_TOKENS = {"cpu": 8192, "cuda": 65_536, "mps": 8192}
 """Tokens in one forward pass when --micro-batch does not say."""
 
 
+def sizes_of(settings: ModelSettings) -> dict[str, Any]:
+    """Return the sizes of a new model, under the names that the functions of `models.config` give them."""
+    names = {"layers", "width", "heads", "kv_heads", "hidden", "context", "dropout"}
+    return settings.model_dump(include=names)
+
+
 class Practice(Protocol):
     """What a task makes of packed text in one run."""
 
