@@ -77,12 +77,23 @@ class DenoisingPractice:
         return target_tokens(model, batch)
 
     def measure(self, model: Any, batch: PairBatch) -> dict[str, Tensor]:
-        """Return loss, tokens found, and how many the commonest token would have found, special tokens left out."""
-        # Sentinels and the end come as they must: to find them says nothing.
-        text = torch.where(
-            self.special.to(batch.targets.device)[batch.targets.clamp(min=0)], IGNORED, batch.targets
+        """Return loss, tokens found, and how many the commonest token would have found, of what was taken out.
+
+        Sentinels and the end come as they must, and are left out on both sides: a span may end after any
+        token, so that a sentinel is everywhere the likeliest single token.
+        """
+        special = self.special.to(batch.targets.device)
+        text = torch.where(special[batch.targets.clamp(min=0)], IGNORED, batch.targets)
+        return sums_over(
+            model, pair_states(model, batch), text, guess=self.guess, impossible=self.impossible(model)
         )
-        return sums_over(model, pair_states(model, batch), text, guess=self.guess)
+
+    def impossible(self, model: Any) -> Tensor:
+        """Return which tokens are no text, (V,): special ones, and those of a padded vocabulary."""
+        weight = model.output.weight
+        mask = torch.ones(len(weight), dtype=torch.bool)
+        mask[: len(self.special)] = self.special
+        return mask.to(weight.device)
 
     def sample(self, model: Any) -> str:
         """Return a held-out text with parts taken out, and what the model writes about it."""

@@ -67,14 +67,20 @@ def new_encoder(
     return model
 
 
-def sums_over(model: Any, states: Tensor, targets: Tensor, *, guess: int) -> dict[str, Tensor]:
+def sums_over(
+    model: Any, states: Tensor, targets: Tensor, *, guess: int, impossible: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return sums over targets (...,) that are not IGNORED: loss, count, how many are found, and how many `guess` finds.
 
-    states: what the output layer reads, (..., D).
+    states: what the output layer reads, (..., D). impossible: (V,), True for tokens that no target is, which
+    are then left out of the prediction.
     """
     asked = targets != IGNORED
     targets = targets[asked]
-    logs = model.output(states[asked]).float().log_softmax(-1)
+    scores = model.output(states[asked]).float()
+    if impossible is not None:
+        scores = scores.masked_fill(impossible, -math.inf)
+    logs = scores.log_softmax(-1)
     return {
         "loss": -logs.gather(1, targets[:, None]).sum(),
         "count": asked.sum(),
