@@ -251,7 +251,7 @@ def carry_out(task: str, request: Request, learner: Task, asked: Mapping[str, An
     lesson = learner.learn(request)
     plan, folder, here = lesson.plan, request.folder, request.here
     if here.is_main:
-        for line in plan.lines():
+        for line in plan.lines(resumed=request.resume):
             log.say(line)
         if not request.resume:
             clear_run(folder)
@@ -290,7 +290,8 @@ def describe_run(task: str, request: Request, lesson: Lesson, asked: Mapping[str
         "held_out_files": list(request.held_out),
         "content": lesson.job.facts.get("content", ""),
         "asked": before.get("asked", dict(asked)),
-        "plan": {"steps": plan.settings.steps, "tokens": plan.tokens, "parameters": plan.parameters},
+        "plan": before.get("plan")
+        or {"steps": plan.settings.steps, "tokens": plan.tokens, "parameters": plan.parameters},
     }
     # How long the run is stays as it was asked, so that the file can be run again, and lengthened.
     settings = plan.settings

@@ -75,10 +75,15 @@ def generate(
     if stream:
         write("\n")
     for number, (text, result) in enumerate(zip(texts, results), 1):
+        shown = text if loaded.model.encoder is None else f"{text}\n→ "
         if as_json:
             write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         elif not stream:
-            write(f"=== {number} of {len(texts)}\n{text}{result.text}\n")
+            write(f"=== {number} of {len(texts)}\n{shown}{result.text}\n")
+        for place, other in enumerate(() if as_json else result.alternatives, 2):
+            write(
+                f"--- {place}, score {other.score:.3f} (the first: {result.score:.3f})\n{shown}{other.text}\n"
+            )
     tokens = sum(len(result.tokens) for result in results)
     say(f"{tokens} tokens in {format_seconds(seconds)}, {tokens / seconds:.1f} a second")
 

@@ -131,6 +131,9 @@ def resolve(kind: type[S], tree: Mapping[str, Any], *, source: str = "") -> S:
                 lines.append(f"unknown setting {name}{did_you_mean(name, known)}")
             else:
                 reason = fault["msg"].removeprefix("Value error, ")
+                if not fault["loc"]:  # several settings do not go together, and the reason names them
+                    lines.append(reason)
+                    continue
                 lines.append(f"{name}: {fault['input']!r} is not allowed: {reason}")
         raise ConfigError((f"{source}: " if source else "") + "; ".join(lines)) from error
 

@@ -14,6 +14,7 @@ from langmill.batches.batch import TokenBatch
 from langmill.batches.shards import Shards
 from langmill.checkpoint import Checkpoint
 from langmill.core.errors import ConfigError, DataError
+from langmill.core.log import warn
 from langmill.generation.generate import Generation, generate
 from langmill.generation.settings import SamplingSettings
 from langmill.models.config import default_decoder, gpt2_decoder
@@ -126,6 +127,10 @@ class LanguageModelling:
     def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Generation]:
         """Continue each text."""
         assert checkpoint.tokenizer is not None
+        if any("[MASK]" in text for text in inputs):
+            warn(
+                "this model continues texts and fills in no [MASK]; that takes an encoder, as `train mlm` makes"
+            )
         return generate(checkpoint.model, checkpoint.tokenizer, list(inputs), SamplingSettings())
 
     def score(self, results: Sequence[Generation], references: Sequence[str]) -> dict[str, float]:

@@ -33,14 +33,14 @@ class Plan:
         guess = self.tokens * self.flops_per_token / (self.peak_flops * EFFICIENCY[self.precision])
         return self.expected_seconds or guess
 
-    def lines(self) -> list[str]:
-        """Return the plan as lines for people."""
+    def lines(self, *, resumed: bool = False) -> list[str]:
+        """Return the plan as lines for people. resumed: under a budget it is for the rest of a run."""
         model, settings = self.settings.model, self.settings
         epochs = self.tokens / max(1, self.corpus_tokens)
         lines = [
             f"model    {model.family}: {model.layers} layers, width {model.width}, {model.heads} heads,"
             f" context {model.context}: {format_count(self.parameters)} parameters",
-            f"steps    {'about ' if self.expected_seconds else ''}{settings.steps} of {settings.batch} rows × {model.context} tokens"
+            f"steps    {'about ' if self.expected_seconds else ''}{settings.steps}{' more' if resumed and self.expected_seconds else ''} of {settings.batch} rows × {model.context} tokens"
             f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus,"
             f" {self.precision} products",
         ]

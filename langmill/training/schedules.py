@@ -33,8 +33,10 @@ class Progress:
     """
 
     def __init__(self, steps: int, *, deadline: float = math.inf) -> None:
-        """steps: how many there are to be, or with a deadline (seconds since the epoch) are expected."""
+        """steps: how many there are to be, or with a deadline (seconds since the epoch) are expected until then."""
         self.steps, self.deadline = steps, deadline
+        self._first = 0
+        """The step from which on `steps` are expected."""
         self.fraction = 0.0
         """Progress at the coming step; restored on resuming."""
         self._pace_seconds: float | None = None
@@ -53,7 +55,7 @@ class Progress:
             )
         self._last = now
         left = self.deadline - now
-        pace = self._pace_seconds or max(left, 0.0) / max(1, self.steps - step)
+        pace = self._pace_seconds or max(left, 0.0) / max(1, self._first + self.steps - step)
         remaining = left / pace if pace else 0.0
         self.fraction = 1.0 if remaining < 1 else min(1.0, self.fraction + (1 - self.fraction) / remaining)
 
@@ -63,6 +65,7 @@ class Progress:
         fraction: where the run stood, if its budget is still the same; steps may have been added.
         """
         self._last = self._pace_seconds = None
+        self._first = step
         if math.isinf(self.deadline):
             self.fraction = min(1.0, step / self.steps)
         elif fraction is not None:

@@ -91,3 +91,14 @@ def test_mistakes_are_one_line(checkpoint, capsys, arguments, message: str) -> N
     assert status == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_alternatives_are_shown(checkpoint, capsys) -> None:
+    arguments = (checkpoint, "--prompt", "a", "--max-tokens", "4", "--beams", "3", "--alternatives", "2")
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    first, second = out.split("--- 2, score ")
+    assert first.startswith("a") and "(the first: " in second
+    status, _, err = run(capsys, checkpoint, "--prompt", "a", "--alternatives", "2")
+    assert status == 2
+    assert "error: alternatives (2) must not be more than beams (1)" in err

@@ -60,7 +60,7 @@ def test_what_is_trained_opens_in_transformers(tmp_path, task, family):
     assert f"{find_task(task).use.transformers_class}.from_pretrained" in card
 
 
-@pytest.mark.parametrize(("task", "family"), CASES)
+@pytest.mark.parametrize(("task", "family"), [*CASES, ("lm", "lstm"), ("lm", "gru")])
 def test_resumed_is_uninterrupted(tmp_path, task, family):
     model = {"family": family, "dropout": 0.1}
     train(task, tmp_path, "whole", steps=8, save_every=4, model=model)
@@ -75,7 +75,7 @@ def test_resumed_is_uninterrupted(tmp_path, task, family):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-@pytest.mark.parametrize(("task", "family"), CASES)
+@pytest.mark.parametrize(("task", "family"), [*CASES, ("lm", "lstm"), ("lm", "gru")])
 def test_accumulated_is_full_batch(tmp_path, task, family):
     found = [
         train(task, tmp_path, f"{micro}", steps=4, micro_batch=micro, model={"family": family}).metrics[

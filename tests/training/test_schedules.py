@@ -120,3 +120,14 @@ def test_going_on(clock: Clock) -> None:
     longer.restart(20, seconds=60, fraction=None)
     assert longer.fraction == pytest.approx(0.3)
     assert not longer.over
+
+
+@pytest.mark.parametrize("more", [1, 20, 290])
+def test_a_run_resumed_late_takes_the_time_that_is_left(clock: Clock, more: int) -> None:
+    """The steps that are expected are those to come, not all: a run past its half did one step and was over."""
+    progress = Progress(more, deadline=clock.now + 20)
+    progress.restart(305, seconds=20, fraction=0.5)
+    seen = run(progress, clock, [20 / more] * 400, first=306)
+    assert progress.over
+    assert len(seen) == pytest.approx(more, abs=1)
+    assert clock.now == pytest.approx(1020, abs=1.5)
