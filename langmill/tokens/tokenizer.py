@@ -59,6 +59,8 @@ class Tokenizer:
     chat_template: the Jinja template that turns messages into text, or None.
     maximum_tokens: the longest input its model was made for, or None when that is not known.
     config: further entries of `tokenizer_config.json`, kept as they are.
+    target: of the same vocabulary, for the texts that a model learns to write, where those are cut by other
+        rules than what it reads (Marian's two languages); by default itself.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Tokenizer:
         chat_template: str | None = None,
         maximum_tokens: int | None = None,
         config: Mapping[str, Any] | None = None,
+        target: Tokenizer | None = None,
     ) -> None:
         # Some published files ask for padding or truncation, which would cut texts without a word.
         backend.no_padding()
@@ -78,6 +81,7 @@ class Tokenizer:
         self.chat_template = chat_template
         self.maximum_tokens = maximum_tokens
         self.config = dict(config or {})
+        self.target = target or self
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, {self.vocabulary_size} tokens, {self.specials.named()})"
@@ -256,8 +260,8 @@ class Tokenizer:
     def load(cls, path: Path | str) -> Tokenizer:
         """Open the tokenizer of a folder (or a `tokenizer.json` itself, with what lies beside it).
 
-        A folder with only GPT-2's `vocab.json` and `merges.txt` opens too. Raises a CheckpointError that
-        names the file when there is none or it is damaged.
+        Folders from before that file open too: those of BERT, GPT-2, RoBERTa, BART, T5, XLM-RoBERTa, Llama,
+        Mistral and Marian. Raises a CheckpointError that names the file when there is none or it is damaged.
         """
         from langmill.tokens.files import load_files
 
