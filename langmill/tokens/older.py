@@ -140,7 +140,7 @@ def read_byte_level(folder: Path, kind: str, config: dict[str, Any]) -> Backend:
         imply(config, bos="<s>", eos="</s>", cls="<s>", sep="</s>", unk="<unk>", pad="<pad>", mask="<mask>")
         sep, cls = spelt(config, "sep"), spelt(config, "cls")
         backend.post_processor = processors.RobertaProcessing(
-            sep=(sep, vocabulary[sep]), cls=(cls, vocabulary[cls]), add_prefix_space=prefix
+            (sep, vocabulary[sep]), (cls, vocabulary[cls]), add_prefix_space=prefix
         )
     else:
         imply(config, eos="<|endoftext|>")
