@@ -47,6 +47,17 @@ class SpecialTokens:
         return {role: token for role, token in pairs if token is not None}
 
 
+@dataclass(frozen=True)
+class PairEncoding:
+    """Two texts as one row of tokens."""
+
+    ids: list[int]
+    segments: list[int]
+    """For each token 0 or 1, the segment that it counts to; all 0 for models that have but one kind."""
+    cut: tuple[int, int]
+    """Tokens left out at the end of the first text and of the second."""
+
+
 class Tokenizer:
     """Text to token ids and back.
 
@@ -153,12 +164,33 @@ class Tokenizer:
 
         special: also add what the tokenizer puts around a text (`[CLS] … [SEP]`, `… </s>`), if anything.
         """
-        plain = self.backend.post_processor is None and isinstance(text, str)
+        plain = isinstance(text, str) and not (special and self.backend.post_processor)
         if plain and self._characters is not None:
             fast = self._characters.encode(text)
             if fast is not None:
                 return list(fast.tolist())
         return self._backend_ids([text], special)[0]
+
+    def encode_pair(self, first: str, second: str, *, maximum: int = 0) -> PairEncoding:
+        """Return two texts in the tokenizer's layout for pairs, such as `[CLS] first [SEP] second [SEP]`.
+
+        maximum: tokens in all; where there are more, the longer text is cut until both are equally long,
+        then both are, as Transformers' "longest_first" does. 0: nothing is cut.
+        Raises DataError where `maximum` has no room for the special tokens.
+        """
+        self._check_texts([first, second])
+        one, two = (self.backend.encode(text, add_special_tokens=False) for text in (first, second))
+        before = len(one.ids), len(two.ids)
+        if maximum:
+            room = maximum - self.backend.num_special_tokens_to_add(True)
+            if room < 0:
+                raise DataError(
+                    f"a pair takes {maximum - room} special tokens, more than the {maximum} allowed"
+                )
+            for part, size in zip((one, two), shares(*before, room)):
+                part.truncate(size)
+        whole = self.backend.post_process(one, two, add_special_tokens=True)
+        return PairEncoding(whole.ids, whole.type_ids, (before[0] - len(one.ids), before[1] - len(two.ids)))
 
     def encode_batch(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
         """Return the ids of each text, as `encode` would, using all cores."""
@@ -266,3 +298,15 @@ class Tokenizer:
         from langmill.tokens.files import load_files
 
         return load_files(Path(path))
+
+
+def shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return what is kept of two lengths that together may have `room`: the shorter stays while it has half.
+
+    >>> [shares(3, 9, 10), shares(9, 3, 10), shares(9, 9, 11), shares(2, 3, 10)]
+    [(3, 7), (7, 3), (5, 6), (2, 3)]
+    """
+    if first > second:
+        return shares(second, first, room)[::-1]
+    kept = min(first, room // 2)
+    return kept, min(second, room - kept)

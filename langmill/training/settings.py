@@ -76,6 +76,8 @@ class MaskSettings(Settings):
     """Share of the tokens to guess."""
     unit: Literal["token", "word", "span"] = "word"
     """What is hidden together: a token, a whole word (Chinese by dictionary), or a span of words."""
+    pairs: bool = False
+    """Read each text as [CLS] a [SEP] b [SEP], its two parts told apart by segment embeddings (bert)."""
 
 
 class OptimizerSettings(Settings):
