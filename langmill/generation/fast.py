@@ -24,6 +24,8 @@ from langmill.models.transformer import ACTIVATIONS, Attention, Block, FeedForwa
 
 MAXIMUM_ROWS = 8
 """Beyond this many rows a step is bound by arithmetic, which torch's matrix product does better."""
+NO_WINDOW = 1 << 40
+"""More slots than any text has."""
 CLASSES = (
     *(Transformer, Stack, Block, Attention, FeedForward, nn.ModuleList),
     *(nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Identity, nn.Dropout),
@@ -118,6 +120,7 @@ class FastDecoder:
             ACTIVATION=list(ACTIVATIONS).index(config.activation),
             ROTARY=config.positions == "rotary",
             LANES=self.lanes,
+            WINDOW=config.window or NO_WINDOW,
         )
         self.buffers: dict[str, Tensor] = {}
         self._allocate(rows)

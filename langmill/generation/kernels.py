@@ -46,16 +46,16 @@ from langmill.generation.native import (
 
 # Entries of the plan: sizes …
 LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = np.arange(8)
-RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES = np.arange(8, 16)
+RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES, WINDOW = np.arange(8, 17)
 # … addresses of buffers: token ids (B,) and each row's first slot (B,), both int64; rotary radians a
 # position (C / 2,); what a thread has for itself (LANES, SCRATCH_BYTES); states (B, D); queries, keys and
 # values (B, (H + 2K) C); mixed values (B, H C); hidden and gates (B, F); the cache, keys and values
 # (L, B, K, S, C); logits (B, V); of every piece of a row of logits the index of the largest (int64) and the
 # sum of exponentials (B, pieces), and the same of the whole row, there the logarithm of the sum (B,) …
-IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(16, 26)
-KEYS, VALUES, LOGITS, TOPS, SUMS, BEST, LOG_TOTAL, COUNTERS = np.arange(26, 34)
+IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(17, 27)
+KEYS, VALUES, LOGITS, TOPS, SUMS, BEST, LOG_TOTAL, COUNTERS = np.arange(27, 35)
 # … and from here on of each matrix or norm: address, address of its bias (0 where there is none), rows.
-EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(34, 49, 3)
+EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(35, 50, 3)
 # The same, counted from a layer's first entry.
 ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = (
     np.arange(0, 36, 3)
@@ -161,6 +161,7 @@ def attend(plan, layer, entry, eps, b, k, scores):
     """Store the new key and value of row b, head k, and attend with the queries that share them."""
     heads, kv_heads, width, slot = plan[HEADS], plan[KV_HEADS], plan[HEAD_WIDTH], plan[SLOT]
     first = integers(plan[FIRST])[b]
+    seen = max(first, slot + 1 - plan[WINDOW])  # the earliest slot that is looked at
     past = 4 * ((layer * plan[ROWS] + b) * kv_heads + k) * plan[SLOTS] * width
     keys, values = plan[KEYS] + past, plan[VALUES] + past  # (S, C)
     row = plan[PROJECTED] + 4 * b * (heads + 2 * kv_heads) * width
@@ -179,8 +180,8 @@ def attend(plan, layer, entry, eps, b, k, scores):
                 key[c], value[c] = part[c], new[c]
         else:
             query, out = row + 4 * head * width, plan[MIXED] + 4 * (b * heads + head) * width
-            begin = 4 * first * width
-            attend_one(query, keys + begin, values + begin, width, slot + 1 - first, scores, out)
+            begin = 4 * seen * width
+            attend_one(query, keys + begin, values + begin, width, slot + 1 - seen, scores, out)
 
 
 @native()
