@@ -38,6 +38,7 @@ RUN_FILES = (
     "model-*-of-*.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
+    "target_tokenizer.json",
     "chat_template.jinja",
     "metrics.jsonl",
     "events.out.tfevents.*",

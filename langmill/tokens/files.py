@@ -92,7 +92,7 @@ def load_files(path: Path) -> Tokenizer:
     try:
         for each in (backend, target):
             if each is not None:
-                add_declared(each, config)
+                add_declared(each, config, older=not file.exists())
                 add_around(each, config)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise CheckpointError(
@@ -163,9 +163,12 @@ def read_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def add_declared(backend: Backend, config: Mapping[str, Any]) -> None:
-    """Add the tokens that the config declares and `tokenizer.json` lacks, in Transformers' order."""
-    present = {token.content for token in backend.get_added_tokens_decoder().values()}
+def add_declared(backend: Backend, config: Mapping[str, Any], *, older: bool) -> None:
+    """Add the tokens that the config declares and `tokenizer.json` lacks, in Transformers' order.
+
+    older: there was no `tokenizer.json`, so how a declared token is found in a text is the config's to say.
+    """
+    present = set() if older else {token.content for token in backend.get_added_tokens_decoder().values()}
     declared = config.get("added_tokens_decoder") or {}
     missing = [added_token(declared[number]) for number in sorted(declared, key=int)]
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []

@@ -1,11 +1,13 @@
 """Tokenizers from before `tokenizer.json`: WordPiece lists, byte-level BPE in two files, SentencePiece. [tokens]
 
 Every reader gives the ids that Transformers 5 gives for the same files, and names in `config` the special
-tokens that its format implies.
+tokens that its format implies. Only where a Unigram has pieces for bytes (mT5) are characters that it does not
+know spelt in them, as SentencePiece does, instead of read as unknown.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ OWN_WAYS = (
 """Entries of `tokenizer_config.json` that say how a class reads its files, and nothing to a `tokenizer.json`."""
 UNNAMED = ("", "pretrained", "tokenizersbackend")
 """What is left of a tokenizer's class that says nothing about its format."""
+CODE = re.compile(r">>.+<<")
+"""How Marian's vocabulary names the language to translate into."""
 RARE = 1000.0
 """By so much a piece that only the target's text has lies below those of the source's, for each character."""
 
@@ -250,7 +254,7 @@ def read_marian(folder: Path, kind: str, config: dict[str, Any]) -> tuple[Backen
     if [ids[piece] for piece in pieces] != list(range(len(pieces))):
         raise CheckpointError(f"{folder / 'vocab.json'}: its ids must be 0, 1, 2 … without a gap")
     eos = spelt(config, "eos")
-    codes = [AddedToken(piece, special=False, normalized=False) for piece in pieces if piece[:2] == ">>"]
+    codes = [AddedToken(piece, special=False, normalized=False) for piece in pieces if CODE.fullmatch(piece)]
     made = []
     for name in ("source.spm", "target.spm"):
         model = read_model(folder / name, UNIGRAM)

@@ -204,6 +204,26 @@ def test_pieces_are_read_as_sentencepiece_reads_them(folders: dict[str, Path]) -
     assert ("<tool>", USER_DEFINED) in {(piece, of) for piece, _, of in model.pieces}
 
 
+def test_bytes_spell_what_a_unigram_does_not_know(tmp_path: Path) -> None:
+    train_pieces(
+        tmp_path,
+        "spiece.model",
+        "unigram",
+        vocab_size=560,
+        byte_fallback=True,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+    )
+    ours = Tokenizer.load(tmp_path)
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+    for text in ("The fox", "鬱 ß fox", "春眠🙃"):
+        ids = ours.encode(text)
+        assert ids == theirs.encode(text)
+        assert ours.decode(ids) == text
+
+
 def test_what_cannot_be_read_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
     def refused(name: str, match: str, **files: bytes | None) -> None:
         folder = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
@@ -226,6 +246,26 @@ def test_what_cannot_be_read_says_so(folders: dict[str, Path], tmp_path: Path) -
     write_json(folders["bert"], "tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"})
     with pytest.raises(CheckpointError, match="a bertjapanese tokenizer in this form is not supported"):
         Tokenizer.load(folders["bert"])
+
+
+def test_declared_tokens_count(tmp_path: Path) -> None:
+    """How a special token takes the space around it is the config's to say, and so is what more there is."""
+
+    def token(content: str, **flags: bool) -> dict[str, Any]:
+        names = ("lstrip", "rstrip", "single_word", "normalized")
+        plain = dict.fromkeys(names, False) | {"content": content, "special": True}
+        return {**plain, "__type": "AddedToken", **flags}
+
+    declared = {"2": token("</s>", rstrip=True), "601": token("[TOOL]", special=False)}
+    llama(tmp_path / "llama", added_tokens_decoder=declared, add_eos_token=True)
+    roberta(tmp_path, "RobertaTokenizer")
+    config = {"tokenizer_class": "RobertaTokenizer", "mask_token": token("<mask>", lstrip=True)}
+    write_json(tmp_path, "tokenizer_config.json", config)
+    for folder in (tmp_path, tmp_path / "llama"):
+        ours, theirs = Tokenizer.load(folder), transformers.AutoTokenizer.from_pretrained(folder)
+        compare(ours, theirs, [*SAMPLES, "the  <mask>  fox </s>  a [TOOL] b"])
+        ours.save(folder / "ours")
+        compare(ours, transformers.AutoTokenizer.from_pretrained(folder / "ours"))
 
 
 def test_a_models_type_names_the_rules(tmp_path: Path) -> None:
