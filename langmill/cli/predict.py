@@ -55,8 +55,8 @@ def predict(
     )
     for text, result in zip(texts, results, strict=True):
         if as_json:
-            given = {"input": text} if pair is None else {"input": text, "pair": pair}
-            print(json.dumps({**given, **asdict(result)}, ensure_ascii=False))
+            given = text if pair is None else [text, pair]
+            print(json.dumps({"input": given, **asdict(result)}, ensure_ascii=False))
         else:
             print(show(result, title=text if len(texts) > 1 else ""))
 
@@ -65,6 +65,7 @@ def show(result: object, *, title: str) -> str:
     """Return a result for people."""
     lines = [f"=== {title}"] if title else []
     lines.append(getattr(result, "text", str(result)))
+    lines += [second] if (second := getattr(result, "pair", "")) else []
     masks = getattr(result, "masks", ())
     for number, candidates in enumerate(masks, 1):
         if len(masks) > 1:

@@ -53,6 +53,8 @@ class Filling:
     """With the best candidate in every place."""
     masks: tuple[tuple[Candidate, ...], ...]
     """For each hidden token its likeliest candidates, best first."""
+    pair: str = ""
+    """Of two texts that were read together the second, filled in likewise."""
 
 
 def new_encoder(
@@ -194,7 +196,7 @@ class MaskedLanguageModelling:
         assert tokenizer is not None
         results = []
         for text in inputs:
-            ids, segments = masked_ids(tokenizer, text)
+            ids, segments, second = masked_ids(tokenizer, text)
             assert tokenizer.mask_id is not None
             limit = model.config.output_stack.max_positions
             if len(ids) > limit:
@@ -214,7 +216,7 @@ class MaskedLanguageModelling:
                 )
                 for row, chances in zip(best.tolist(), shares.tolist())
             )
-            results.append(Filling(tokenizer.decode(ids), masks))
+            results.append(Filling(tokenizer.decode(ids[:second]), masks, tokenizer.decode(ids[second:])))
         return results
 
     def score(self, results: Sequence[Filling], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -231,10 +233,10 @@ class MaskedLanguageModelling:
         return {"accuracy": sum(a == b for a, b in pairs) / max(1, len(pairs))}
 
 
-def masked_ids(tokenizer: Tokenizer, text: Text) -> tuple[list[int], list[int]]:
-    """Return the ids and segments of a text or pair in which `[MASK]`, `<mask>` or the own mask token hides tokens.
+def masked_ids(tokenizer: Tokenizer, text: Text) -> tuple[list[int], list[int], int]:
+    """Return the ids and segments of a text or pair, and where in them its second text begins.
 
-    Raises DataError where none does.
+    `[MASK]`, `<mask>` or the tokenizer's own mask token hide tokens. Raises DataError where none does.
     """
     own = tokenizer.specials.mask
     if own is None:
@@ -247,13 +249,13 @@ def masked_ids(tokenizer: Tokenizer, text: Text) -> tuple[list[int], list[int]]:
         parts = [part.replace(f" {own}", own) for part in parts]
     if isinstance(text, str):
         ids = tokenizer.encode(parts[0], special=True)
-        segments = [0] * len(ids)
+        segments, second = [0] * len(ids), len(ids)
     else:
         pair = tokenizer.encode_pair(*parts)
-        ids, segments = pair.ids, pair.segments
+        ids, segments, second = pair.ids, pair.segments, pair.second
     if tokenizer.mask_id not in ids:
         raise DataError(f"no [MASK] in {' '.join(parts)[:60]!r}; write it where a token is to be filled in")
-    return ids, segments
+    return ids, segments, second
 
 
 @torch.no_grad()

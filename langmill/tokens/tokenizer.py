@@ -54,6 +54,8 @@ class PairEncoding:
     ids: list[int]
     segments: list[int]
     """For each token 0 or 1, the segment that it counts to; all 0 for models that have but one kind."""
+    second: int
+    """Where the second text begins."""
     cut: tuple[int, int]
     """Tokens left out at the end of the first text and of the second."""
 
@@ -190,7 +192,9 @@ class Tokenizer:
             for part, size in zip((one, two), shares(*before, room)):
                 part.truncate(size)
         whole = self.backend.post_process(one, two, add_special_tokens=True)
-        return PairEncoding(whole.ids, whole.type_ids, (before[0] - len(one.ids), before[1] - len(two.ids)))
+        begin = [*whole.sequence_ids, 1].index(1)
+        cut = before[0] - len(one.ids), before[1] - len(two.ids)
+        return PairEncoding(whole.ids, whole.type_ids, begin, cut)
 
     def encode_batch(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
         """Return the ids of each text, as `encode` would, using all cores."""

@@ -1,4 +1,4 @@
-"""Files of word vectors: a word and its numbers a line, as word2vec, fastText (`.vec`) and GloVe write them. [vectors]"""
+"""Text files of word vectors, as word2vec, fastText (`.vec`) and GloVe write them. [vectors]"""
 
 from __future__ import annotations
 

@@ -281,7 +281,8 @@ def test_pairs_stand_in_berts_layout(kind: str) -> None:
     pair = tokenizer.encode_pair("the fox", "花落 dog")
     assert pair.ids == [cls, *first, sep, *second, sep]
     assert pair.segments == [0] * (len(first) + 2) + [1] * (len(second) + 1)
-    assert pair.cut == (0, 0)
+    assert pair.second == len(first) + 2 and pair.cut == (0, 0)
+    assert tokenizer.encode_pair("fox", "").second == len(tokenizer.encode_pair("fox", "").ids)
 
 
 def test_the_longer_of_a_pair_is_cut_first(tmp_path: Path) -> None:
