@@ -38,6 +38,7 @@ RUN_FILES = (
     "model-*-of-*.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
+    "target_tokenizer.json",
     "chat_template.jinja",
     "metrics.jsonl",
     "events.out.tfevents.*",
@@ -387,8 +388,11 @@ class Model:
         with torch.no_grad():
             return self.model(ids, **settings)
 
-    def predict(self, texts: str | Sequence[str]) -> Any:
-        """Return what the model makes of a text, or of each of several: an encoder fills in what [MASK] hides."""
+    def predict(self, texts: str | Sequence[str | tuple[str, str]]) -> Any:
+        """Return what the model makes of a text, or of each of several: an encoder fills in what [MASK] hides.
+
+        Two texts that are to be read together are a tuple: `model.predict([("A [MASK].", "B.")])`.
+        """
         from langmill.tasks import find_task, task_of
 
         self._need_tokenizer()

@@ -86,7 +86,7 @@ class Masker:
         replaced = chosen & (fate >= self.mask.masked) & (fate < self.mask.masked + self.mask.replaced)
         seen = np.where(replaced, drawn, seen)
         targets = np.where(chosen, ids, IGNORED)
-        return TokenBatch(torch.from_numpy(seen), torch.from_numpy(targets), batch.starts)
+        return TokenBatch(torch.from_numpy(seen), torch.from_numpy(targets), batch.starts, batch.segments)
 
     def choose(self, ids: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.bool_]:
         """Return which tokens of a row (T,) are to be guessed: at least one, special tokens never."""

@@ -6,7 +6,6 @@ model.safetensors        its weights              tokenizer.json …         its
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,6 @@ from langmill.models.recurrent import RecurrentConfig
 
 if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer
-
-logger = logging.getLogger("langmill")
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 START = "decoder_start_token_id"
@@ -91,15 +88,10 @@ def load_checkpoint(
 
 def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer | None:
     """Read a folder's tokenizer and check that the model has an embedding for each of its ids."""
+    from langmill.tokens.older import has_older
     from langmill.tokens.tokenizer import Tokenizer
 
-    if not (folder / "tokenizer.json").is_file():
-        if any((folder / name).is_file() for name in ("tokenizer.model", "vocab.json", "vocab.txt")):
-            logger.warning(
-                "%s: its tokenizer is in an older form and is not read; "
-                "convert it with Transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
-                folder,
-            )
+    if not (folder / "tokenizer.json").is_file() and not has_older(folder):
         return None
     tokenizer = Tokenizer.load(folder)
     check_vocabulary(tokenizer, vocabulary, source=str(folder))

@@ -17,7 +17,7 @@ from langmill.core.files import read_json
 logger = logging.getLogger("langmill")
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "*.spm"]
 """Files of a hub repository that are downloaded."""
 UNWANTED = ["*/*", "consolidated*", "*.onnx_data"]
 """Not these: further formats of the same weights, in subfolders or beside them."""

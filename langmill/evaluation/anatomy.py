@@ -122,6 +122,7 @@ def draw_stack(name: str, stack: StackConfig, vocabulary: int) -> list[str]:
         heads += f", {stack.kv_heads} for keys and values"
     heads += {"rotary": ", rotary", "relative": ", relative bias"}.get(stack.positions, "")
     heads += ", qk norm" if stack.qk_norm else ""
+    heads += f", window {stack.window}" if stack.window else ""
     inside = f"{stack.activation} × gate" if stack.gated else stack.activation
     layers = [f"{'causal ' if stack.causal else ''}attention ({heads})"]
     layers += ["cross-attention to the encoder"] if stack.cross else []

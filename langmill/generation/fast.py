@@ -25,6 +25,8 @@ from langmill.models.transformer import ACTIVATIONS, Attention, Block, FeedForwa
 
 MAXIMUM_ROWS = 64
 """The kernels are measured up to so many rows (docs/log.md)."""
+NO_WINDOW = 1 << 40
+"""More slots than any text has."""
 CLASSES = (
     *(Transformer, Stack, Block, Attention, FeedForward, RelativeBias, nn.ModuleList),
     *(nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Identity, nn.Dropout),
@@ -128,6 +130,7 @@ class FastDecoder:
             ROTARY=config.positions == "rotary",
             LANES=self.lanes,
             CROSS=config.cross,
+            WINDOW=config.window or NO_WINDOW,
         )
         self.buffers: dict[str, Tensor] = {}
         self.memory: list[tuple[Tensor, Tensor]] = []

@@ -46,8 +46,8 @@ from langmill.generation.native import (
 
 # Entries of the plan: sizes …
 LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = np.arange(8)
-RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES = np.arange(8, 16)
-CROSS, SHARING, MEMORY_SLOTS = np.arange(16, 19)  # an encoder's texts, each SHARING rows side by side look at
+RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, WINDOW, LANES = np.arange(8, 17)
+CROSS, SHARING, MEMORY_SLOTS = np.arange(17, 20)  # an encoder's texts, each SHARING rows side by side look at
 # … addresses of buffers: token ids (B,) and each row's first slot (B,), both int64; rotary radians a
 # position (C / 2,); what a thread has for itself (LANES, SCRATCH_BYTES); states (B, D); queries, keys and
 # values (B, (H + 2K) C); mixed values (B, H C); hidden and gates (B, F); the cache, keys and values
@@ -55,11 +55,11 @@ CROSS, SHARING, MEMORY_SLOTS = np.arange(16, 19)  # an encoder's texts, each SHA
 # sum of exponentials (B, pieces), and the same of the whole row, there the logarithm of the sum (B,); the
 # bias of attention to what stands so far behind (H, S); of each text the first token and how many there are
 # (2, M), int64; and three numbers …
-IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(19, 29)
-KEYS, VALUES, LOGITS, TOPS, SUMS, BEST, LOG_TOTAL, COUNTERS, BIAS, TEXTS, NUMBERS = np.arange(29, 40)
+IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(20, 30)
+KEYS, VALUES, LOGITS, TOPS, SUMS, BEST, LOG_TOTAL, COUNTERS, BIAS, TEXTS, NUMBERS = np.arange(30, 41)
 EMBED_SCALE, ATTENTION_SCALE, OUTPUT_SCALE = np.arange(3)
 # … and from here on of each matrix or norm: address, address of its bias (0 where there is none), rows.
-EMBED, POSITIONS, INPUT_NORM, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(40, 58, 3)
+EMBED, POSITIONS, INPUT_NORM, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(41, 59, 3)
 # The same, counted from a layer's first entry; MEMORY holds the addresses of keys and values (M, K, S, C).
 ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT = np.arange(0, 21, 3)
 CROSS_NORM, CROSS_QUERY, CROSS_OUTPUT, MEMORY, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = np.arange(21, 48, 3)
@@ -170,6 +170,7 @@ def attend(plan, layer, entry, eps, b, k, scores):
     """Store the new key and value of row b, head k, and attend with the queries that share them."""
     heads, kv_heads, width, slot = plan[HEADS], plan[KV_HEADS], plan[HEAD_WIDTH], plan[SLOT]
     first = integers(plan[FIRST])[b]
+    seen = max(first, slot + 1 - plan[WINDOW])  # the earliest slot that is looked at
     past = 4 * ((layer * plan[ROWS] + b) * kv_heads + k) * plan[SLOTS] * width
     keys, values = plan[KEYS] + past, plan[VALUES] + past  # (S, C)
     row = plan[PROJECTED] + 4 * b * (heads + 2 * kv_heads) * width
@@ -189,7 +190,7 @@ def attend(plan, layer, entry, eps, b, k, scores):
                 key[c], value[c] = part[c], new[c]
         else:
             query, out = row + 4 * head * width, plan[MIXED] + 4 * (b * heads + head) * width
-            begin, count = 4 * first * width, slot + 1 - first
+            begin, count = 4 * seen * width, slot + 1 - seen
             bias = plan[BIAS] + 4 * head * plan[SLOTS] if plan[BIAS] else ZERO
             attend_one(query, keys + begin, values + begin, width, count, scale, bias, scores, out)
 

@@ -65,6 +65,8 @@ class StackConfig:
     relative_distance: int = 128
     """The distance from which on all share a bucket."""
     # attention
+    window: int = 0
+    """Tokens that a query sees, itself and those before it (Beltagy et al. 2020, arXiv:2004.05150); 0: all."""
     qkv_bias: bool = True
     output_bias: bool = True
     qk_norm: bool = False
@@ -106,6 +108,10 @@ class StackConfig:
             raise ConfigError(
                 f"relative_distance ({self.relative_distance}) must exceed a quarter of relative_buckets"
                 f" ({self.relative_buckets})"
+            )
+        if self.window < 0 or (self.window and not self.causal):
+            raise ConfigError(
+                f"a window of {self.window} tokens is not allowed; a decoder's may have 1 or more"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout: {self.dropout} is not allowed; it must be in [0, 1)")

@@ -323,7 +323,8 @@ class Stack(nn.Module):
         """Return (mask, causal) for attention; no mask at all keeps its fastest kernel in reach."""
         tokens = ids.shape[1]
         relative = self.config.positions == "relative"
-        if valid is None and starts is None and not relative:
+        window = self.config.window if past + tokens > self.config.window else 0
+        if valid is None and starts is None and not relative and not window:
             if past == 0:
                 return None, self.config.causal
             if tokens == 1:
@@ -331,6 +332,8 @@ class Stack(nn.Module):
         keys = torch.arange(past + tokens, device=ids.device)
         queries = keys[past:, None]  # (T, 1)
         mask = (keys <= queries if self.config.causal else torch.ones_like(keys <= queries))[None, None]
+        if window:
+            mask = mask & (keys > queries - window)
         if starts is not None:
             first = starts[:, None, :, None]  # (B, 1, T, 1)
             mask = mask & (keys >= first)

@@ -19,7 +19,8 @@ def hidden_states(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     n is rounded up with places that ask nothing (IGNORED): libraries prepare their products for each new
     shape, which on a CPU takes longer than the product.
     """
-    states = model.encode(batch.ids, starts=batch.starts).flatten(0, 1)  # (B * T, D)
+    states = model.encode(batch.ids, starts=batch.starts, segments=batch.segments)
+    states = states.flatten(0, 1)  # (B * T, D)
     targets = batch.targets.flatten()
     places = (targets != IGNORED).nonzero()[:, 0]
     spare = -len(places) % ROUND

@@ -14,9 +14,21 @@ from typing import Any, Protocol
 
 from langmill.checkpoint import Checkpoint
 from langmill.core.distributed import World
+from langmill.core.errors import DataError
 from langmill.training.budget import Plan
 from langmill.training.job import Job
 from langmill.training.settings import TrainSettings
+
+Text = str | tuple[str, str]
+"""What a task is asked about: a text, or two that are read together."""
+
+
+def single_texts(inputs: Sequence[Text]) -> list[str]:
+    """Return the inputs of a task that knows no pairs, or raise DataError where there is one."""
+    texts = [text for text in inputs if isinstance(text, str)]
+    if len(texts) < len(inputs):
+        raise DataError("this model reads one text at a time; pairs of texts take an encoder (mlm)")
+    return texts
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Task(Protocol):
     def learn(self, request: Request) -> Lesson:
         """Read and check the data, decide what is open, build the model: everything before the first step."""
 
-    def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Any]:
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Any]:
         """Return one result a input, in order."""
 
     def score(self, results: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from langmill.batches.batch import TokenBatch
 from langmill.batches.corruption import Infilling, PairBatch, SpanCorruption
 from langmill.batches.masking import most_common
+from langmill.batches.pairs import sentence_ends
 from langmill.batches.shards import Shards
 from langmill.checkpoint import Checkpoint
 from langmill.checkpoint.folder import start_id
@@ -25,7 +26,7 @@ from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.pairs import pair_states, target_tokens
-from langmill.tasks.base import Lesson, Request, Use
+from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
 from langmill.tasks.mlm import sums_over
 from langmill.tasks.practice import sizes_of
 from langmill.tasks.pretraining import prepare
@@ -34,8 +35,6 @@ from langmill.training.settings import ModelSettings
 
 SENTINELS = 100
 """Sentinels that a tokenizer trained for this task has, as T5's has."""
-STOPS = (".", "!", "?", "。", "！", "？", "\n")
-"""What ends a sentence, for a token that ends with it."""
 
 
 def sentinel(number: int) -> str:
@@ -138,13 +137,13 @@ class Denoising:
         """Return what a run needs: T5's task where the tokenizer has sentinels for it, else BART's."""
         return DenoisingPractice(tokenizer, shards, corruption_for(tokenizer))
 
-    def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Generation]:
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Generation]:
         """Write an answer to each text, greedily."""
         tokenizer = checkpoint.tokenizer
         assert tokenizer is not None
         rules = token_rules(tokenizer.eos_id, checkpoint.config, checkpoint.generation)
         settings = SamplingSettings(temperature=0)
-        return generate(checkpoint.model, tokenizer, list(inputs), settings, rules=rules)
+        return generate(checkpoint.model, tokenizer, single_texts(inputs), settings, rules=rules)
 
     def score(self, results: Sequence[Generation], references: Sequence[str]) -> dict[str, float]:
         """Return the share of answers that equal their reference, white space around them aside."""
@@ -169,6 +168,5 @@ def corruption_for(tokenizer: Tokenizer) -> SpanCorruption | Infilling:
         return SpanCorruption(sentinels, end, start_id("t5", end, pad), pad)
     if tokenizer.mask_id is None:
         raise ConfigError("denoise needs a tokenizer with sentinels (<extra_id_0> …) or a mask token")
-    pieces = ((number, tokenizer.token(number)) for number in range(tokenizer.vocabulary_size))
-    stops = frozenset(number for number, piece in pieces if piece.endswith(STOPS))
+    stops = frozenset(np.flatnonzero(sentence_ends(tokenizer)).tolist())
     return Infilling(tokenizer.mask_id, end, start_id("bart", end, pad), pad, stops)

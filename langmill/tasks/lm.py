@@ -22,7 +22,7 @@ from langmill.models.initialise import initialise, initialise_recurrent
 from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
-from langmill.tasks.base import Lesson, Request, Use
+from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
 from langmill.tasks.practice import sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
@@ -124,14 +124,15 @@ class LanguageModelling:
         """Return what a run needs."""
         return NextTokenPractice(tokenizer, context)
 
-    def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Generation]:
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Generation]:
         """Continue each text."""
         assert checkpoint.tokenizer is not None
-        if any("[MASK]" in text for text in inputs):
+        texts = single_texts(inputs)
+        if any("[MASK]" in text for text in texts):
             warn(
                 "this model continues texts and fills in no [MASK]; that takes an encoder, as `train mlm` makes"
             )
-        return generate(checkpoint.model, checkpoint.tokenizer, list(inputs), SamplingSettings())
+        return generate(checkpoint.model, checkpoint.tokenizer, texts, SamplingSettings())
 
     def score(self, results: Sequence[Generation], references: Sequence[str]) -> dict[str, float]:
         """Return the share of continuations that equal their reference, white space around them aside.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from langmill.batches.batch import TokenBatch
 from langmill.batches.masking import Mask, Masker, most_common
+from langmill.batches.pairs import PairLayout
 from langmill.batches.shards import Shards
 from langmill.checkpoint import Checkpoint
 from langmill.core.errors import ConfigError, DataError
@@ -23,7 +24,7 @@ from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.masked import hidden_states, masked_token
-from langmill.tasks.base import Lesson, Request, Use
+from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.practice import sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.text.segmentation import HAN, chinese_segmenter
@@ -32,6 +33,7 @@ from langmill.training.settings import ModelSettings
 
 SHOWN = 5
 """Candidates shown for each hidden token."""
+NO_SEGMENTS = "--mask.pairs: the two parts of a pair are told apart by segment embeddings"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Filling:
     """With the best candidate in every place."""
     masks: tuple[tuple[Candidate, ...], ...]
     """For each hidden token its likeliest candidates, best first."""
+    pair: str = ""
+    """Of two texts that were read together the second, filled in likewise."""
 
 
 def new_encoder(
@@ -90,10 +94,11 @@ def sums_over(
 
 
 class MaskedPractice:
-    """Rows in which tokens are hidden, others each time."""
+    """Rows in which tokens are hidden, others each time; pairs: the rows are cut into pairs first."""
 
-    def __init__(self, tokenizer: Tokenizer, shards: Shards, mask: Mask) -> None:
+    def __init__(self, tokenizer: Tokenizer, shards: Shards, mask: Mask, *, pairs: bool = False) -> None:
         self.tokenizer = tokenizer
+        self.layout = PairLayout(tokenizer) if pairs else None
         self.masker = Masker(tokenizer, mask)
         self.guess = most_common(shards.train.tokens)
         self.shown = shards.held_out.tokens[:64].astype(np.int64)
@@ -106,6 +111,8 @@ class MaskedPractice:
 
     def reshape(self, batch: TokenBatch, generator: np.random.Generator) -> TokenBatch:
         """Hide tokens."""
+        if self.layout is not None:
+            batch = self.layout(batch, generator)
         return self.masker(batch, generator)
 
     def objective(self, model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -151,13 +158,18 @@ class MaskedLanguageModelling:
     extra_tokens: tuple[str, ...] = ()
     scores_text = False
 
-    def __init__(self, mask: Mask | None = None) -> None:
-        self.mask = mask or Mask()
+    def __init__(self, mask: Mask | None = None, *, pairs: bool = False) -> None:
+        self.mask, self.pairs = mask or Mask(), pairs
+        if pairs:
+            self.roles = ("mask", "cls", "sep")
+            self.families = {"bert": self.families["bert"]}
 
     def learn(self, request: Request) -> Lesson:
         """Make the tokenizer, the tokens, the plan and the model."""
         wanted = request.settings.mask
-        return prepare(request, MaskedLanguageModelling(Mask(wanted.share, wanted.unit)))
+        if wanted.pairs and request.settings.model.family == "eurobert":
+            raise ConfigError(f"{NO_SEGMENTS}, which eurobert has not; use --model bert")
+        return prepare(request, MaskedLanguageModelling(Mask(wanted.share, wanted.unit), pairs=wanted.pairs))
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
         """See that it is an encoder with an output layer and a mask token."""
@@ -165,30 +177,35 @@ class MaskedLanguageModelling:
             raise ConfigError("mlm goes on from an encoder; this checkpoint has a decoder: use lm or denoise")
         if not model.config.has_output:
             raise ConfigError("this checkpoint has no layer that scores tokens, which mlm trains")
-        if tokenizer.mask_id is None:
-            raise ConfigError("this checkpoint's tokenizer has no mask token, which mlm needs")
+        if self.pairs and model.config.encoder.segments < 2:
+            raise ConfigError(f"{NO_SEGMENTS}, which this checkpoint has not")
+        if lacking := [role for role in self.roles if getattr(tokenizer.specials, role) is None]:
+            raise ConfigError(f"this checkpoint's tokenizer has no {lacking[0]} token, which mlm needs")
 
     def practice(self, tokenizer: Tokenizer, shards: Shards, context: int) -> MaskedPractice:
         """Return what a run needs."""
-        return MaskedPractice(tokenizer, shards, self.mask)
+        return MaskedPractice(tokenizer, shards, self.mask, pairs=self.pairs)
 
     @torch.no_grad()
-    def predict(self, checkpoint: Checkpoint, inputs: Sequence[str]) -> list[Filling]:
-        """Fill the mask tokens of each text; all of a text at once, each from the others hidden.
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Filling]:
+        """Fill the mask tokens of each text or pair; all of one at once, each from the others hidden.
 
         Raises DataError where a text has no mask token or is too long.
         """
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
-        assert tokenizer is not None and tokenizer.mask_id is not None
+        assert tokenizer is not None
         results = []
         for text in inputs:
-            ids = mask_ids(tokenizer, text)
+            ids, segments, second = masked_ids(tokenizer, text)
+            assert tokenizer.mask_id is not None
             limit = model.config.output_stack.max_positions
             if len(ids) > limit:
                 raise DataError(f"a text has {len(ids)} tokens; the model reads {limit}: shorten it")
             tensor = torch.tensor([ids], device=model.output.weight.device)
             places = (tensor[0] == tokenizer.mask_id).nonzero()[:, 0]
-            states = model.encode(tensor)[0, places]
+            known = max(segments) < model.config.output_stack.segments
+            kinds = torch.tensor([segments], device=tensor.device) if known else None
+            states = model.encode(tensor, segments=kinds)[0, places]
             shares, best = model.score(states).float().softmax(-1).topk(min(SHOWN, model.config.vocabulary))
             for place, number in zip(places.tolist(), best[:, 0].tolist()):
                 ids[place] = number
@@ -199,7 +216,7 @@ class MaskedLanguageModelling:
                 )
                 for row, chances in zip(best.tolist(), shares.tolist())
             )
-            results.append(Filling(tokenizer.decode(ids), masks))
+            results.append(Filling(tokenizer.decode(ids[:second]), masks, tokenizer.decode(ids[second:])))
         return results
 
     def score(self, results: Sequence[Filling], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -216,23 +233,29 @@ class MaskedLanguageModelling:
         return {"accuracy": sum(a == b for a, b in pairs) / max(1, len(pairs))}
 
 
-def mask_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the ids of a text in which `[MASK]`, `<mask>` or the tokenizer's own mask token hides tokens.
+def masked_ids(tokenizer: Tokenizer, text: Text) -> tuple[list[int], list[int], int]:
+    """Return the ids and segments of a text or pair, and where in them its second text begins.
 
-    Raises DataError where none does.
+    `[MASK]`, `<mask>` or the tokenizer's own mask token hide tokens. Raises DataError where none does.
     """
     own = tokenizer.specials.mask
     if own is None:
         raise ConfigError("this checkpoint's tokenizer has no mask token, so nothing can be filled in")
+    parts = [text] if isinstance(text, str) else list(text)
     for name in ("[MASK]", "<mask>", "<|mask|>"):
-        text = text.replace(name, own)
+        parts = [part.replace(name, own) for part in parts]
     # Byte-level tokens carry the space before them, so the mask takes it over.
     if tokenizer.kind == "bpe":
-        text = text.replace(f" {own}", own)
-    ids = tokenizer.encode(text, special=True)
+        parts = [part.replace(f" {own}", own) for part in parts]
+    if isinstance(text, str):
+        ids = tokenizer.encode(parts[0], special=True)
+        segments, second = [0] * len(ids), len(ids)
+    else:
+        pair = tokenizer.encode_pair(*parts)
+        ids, segments, second = pair.ids, pair.segments, pair.second
     if tokenizer.mask_id not in ids:
-        raise DataError(f"no [MASK] in {text[:60]!r}; write it where a token is to be filled in")
-    return ids
+        raise DataError(f"no [MASK] in {' '.join(parts)[:60]!r}; write it where a token is to be filled in")
+    return ids, segments, second
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import format_seconds, say, warn
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
+from langmill.tasks.embeddings import Start, find_vectors, fit_width, start_from
 from langmill.tasks.planning import finish_seconds, make_plan
 from langmill.tasks.practice import MICRO_TOKENS, Practice, PracticeLoader, PretrainingTask
 from langmill.tokens.tokenizer import Tokenizer
@@ -68,6 +69,9 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
     # A row needs a token to read and one to predict; a corpus shorter than the context shortens it.
     settings = fit_context(settings, shards, source)
     practice = task.practice(tokenizer, shards, settings.model.context)
+    start = open_vectors(request, tokenizer, shards)
+    if start is not None:
+        settings = fit_width(settings, start.matrix.shape[1])
     finish = finish_seconds(settings.budget)
     deadline = request.started + settings.budget - finish if settings.budget else math.inf
     if settings.budget and (load := other_load()) > BUSY:
@@ -91,6 +95,8 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
         deadline=deadline,
         here=request.here,
     )
+    if start is not None:
+        start_from(model, start)
     settings = plan.settings
     rows = PackedLoader(
         shards.train,
@@ -150,6 +156,12 @@ def choose_family(settings: TrainSettings, task: PretrainingTask) -> TrainSettin
 def open_source(request: Request, task: PretrainingTask) -> Checkpoint | None:
     """Return the checkpoint to go on from; a resumed run has it in its own folder."""
     settings = request.settings
+    if settings.embeddings and settings.from_checkpoint:
+        raise ConfigError("--embeddings and --from exclude each other: a checkpoint has trained embeddings")
+    if settings.embeddings and not request.resume and not Path(settings.embeddings).is_file():
+        raise ConfigError(
+            f"--embeddings {settings.embeddings}: no such file; name a .vec file of word vectors"
+        )
     if not settings.from_checkpoint:
         return None
     if request.resume and (request.folder / "config.json").is_file():
@@ -171,6 +183,14 @@ def open_source(request: Request, task: PretrainingTask) -> Checkpoint | None:
     if settings.tokenizer != TrainSettings.model_fields["tokenizer"].default:
         raise ConfigError("--tokenizer and --from exclude each other: a checkpoint brings its own tokenizer")
     return source
+
+
+def open_vectors(request: Request, tokenizer: Tokenizer, shards: Shards) -> Start | None:
+    """Return the word vectors that a new model's embeddings start from; a resumed one has trained embeddings."""
+    settings = request.settings
+    if not settings.embeddings or (request.resume and any(request.folder.glob("state/step-*"))):
+        return None
+    return find_vectors(settings.embeddings, tokenizer, shards.train)
 
 
 def choose_tokenizer(

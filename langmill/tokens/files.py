@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, processors
 from tokenizers import Tokenizer as Backend
 
 from langmill.core.errors import CheckpointError
@@ -16,6 +16,8 @@ from langmill.core.files import atomic_write, write_json
 from langmill.tokens.tokenizer import SpecialTokens, Tokenizer
 
 TOKENIZER = "tokenizer.json"
+TARGET = "target_tokenizer.json"
+"""Our own file: how a model's answers are cut where that differs from its input (Marian)."""
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 OLDER = ("special_tokens_map.json", "added_tokens.json")
@@ -30,6 +32,10 @@ def save_files(tokenizer: Tokenizer, folder: Path) -> None:
     """Write the files of `tokenizer` into `folder`."""
     atomic_write(folder / TOKENIZER, tokenizer.backend.to_str(pretty=True))
     write_json(folder / CONFIG, config_of(tokenizer))
+    if tokenizer.target is not tokenizer:
+        atomic_write(folder / TARGET, tokenizer.target.backend.to_str(pretty=True))
+    else:
+        (folder / TARGET).unlink(missing_ok=True)
     template = folder / TEMPLATE
     if tokenizer.chat_template is not None:
         atomic_write(template, tokenizer.chat_template)
@@ -74,20 +80,20 @@ def load_files(path: Path) -> Tokenizer:
         raise CheckpointError(f"{path}: no such tokenizer; give a folder with a {TOKENIZER}, or that file")
     folder, file = (path, path / TOKENIZER) if path.is_dir() else (path.parent, path)
     config = read_config(folder)
+    target: Backend | None = None
     if file.exists():
         backend = read_backend(file)
-    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        backend = read_gpt2(folder)
-        config.setdefault("eos_token", "<|endoftext|>")
+        target = read_backend(folder / TARGET) if (folder / TARGET).exists() else None
     else:
-        raise CheckpointError(
-            f"{folder}: no tokenizer there: {TOKENIZER} is missing (and so are vocab.json and merges.txt); "
-            "train one with `langmill tokenizer train`"
-        )
+        from langmill.tokens.older import read_older
+
+        backend, target = read_older(folder, config)
     specials = SpecialTokens(**{role: content_of(config.get(f"{role}_token")) for role in ROLES})
     try:
-        add_declared(backend, config)
-        add_around(backend, config)
+        for each in (backend, target):
+            if each is not None:
+                add_declared(each, config, older=not file.exists())
+                add_around(each, config)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise CheckpointError(
             f"{folder / CONFIG}: its special tokens are not understood ({error})"
@@ -100,6 +106,7 @@ def load_files(path: Path) -> Tokenizer:
         chat_template=read_template(folder, config),
         maximum_tokens=int(limit) if known and limit is not None else None,
         config=config,
+        target=None if target is None else Tokenizer(target, specials),
     )
 
 
@@ -112,22 +119,6 @@ def read_backend(file: Path) -> Backend:
         return Backend.from_str(json.dumps(tree))
     except Exception as error:  # the library raises no narrower class; nothing goes on after it
         raise CheckpointError(f"{file}: not a tokenizer that can be read ({one_line(error)})") from error
-
-
-def read_gpt2(folder: Path) -> Backend:
-    """Build a byte-level BPE from GPT-2's own two files (Radford et al. 2019), special token included."""
-    read_object(folder / "vocab.json")
-    try:
-        model = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    except Exception as error:  # as above
-        raise CheckpointError(
-            f"{folder}: vocab.json and merges.txt do not fit ({one_line(error)})"
-        ) from error
-    backend = Backend(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.ByteLevel(trim_offsets=False)
-    return backend
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -172,9 +163,12 @@ def read_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def add_declared(backend: Backend, config: Mapping[str, Any]) -> None:
-    """Add the tokens that the config declares and `tokenizer.json` lacks, in Transformers' order."""
-    present = {token.content for token in backend.get_added_tokens_decoder().values()}
+def add_declared(backend: Backend, config: Mapping[str, Any], *, older: bool) -> None:
+    """Add the tokens that the config declares and `tokenizer.json` lacks, in Transformers' order.
+
+    older: there was no `tokenizer.json`, so how a declared token is found in a text is the config's to say.
+    """
+    present = set() if older else {token.content for token in backend.get_added_tokens_decoder().values()}
     declared = config.get("added_tokens_decoder") or {}
     missing = [added_token(declared[number]) for number in sorted(declared, key=int)]
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []

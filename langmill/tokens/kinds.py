@@ -99,7 +99,19 @@ def bpe(pieces: Iterator[str], plan: Plan) -> Backend:
         show_progress=plan.progress,
     )
     backend.train_from_iterator(pieces, trainer)
+    add_layout(backend, plan)
     return backend
+
+
+def add_layout(backend: Backend, plan: Plan) -> None:
+    """Put BERT's special tokens around texts and pairs of them, where the tokenizer has them."""
+    cls, sep, _ = plan.cls_sep_unk
+    if cls is not None and sep is not None:
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}",
+            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(token, backend.token_to_id(token)) for token in (cls, sep)],
+        )
 
 
 def char(counts: Counter[str], plan: Plan) -> tuple[Backend, list[str]]:
@@ -116,6 +128,7 @@ def char(counts: Counter[str], plan: Plan) -> tuple[Backend, list[str]]:
     backend = Backend(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     backend.add_special_tokens(plan.added())
+    add_layout(backend, plan)
     return backend, [character for character in ranked if character not in vocabulary]
 
 
@@ -149,7 +162,7 @@ def wordpiece(pieces: Iterator[str], alphabet: Sequence[str], plan: Plan) -> Bac
     The trainer numbers word-inner characters (`##e`) in the order of a hash table, which differs from
     run to run; giving them to it beforehand makes the result the same every time.
     """
-    cls, sep, unk = plan.cls_sep_unk
+    unk = plan.cls_sep_unk[2]
     assert plan.vocabulary is not None
     assert unk is not None
     backend = Backend(models.WordPiece(unk_token=unk))
@@ -167,12 +180,7 @@ def wordpiece(pieces: Iterator[str], alphabet: Sequence[str], plan: Plan) -> Bac
     learner.train_from_iterator(pieces, trainer)
     backend.model = models.WordPiece(vocab=learner.get_vocab(), unk_token=unk)
     backend.add_special_tokens(plan.added())
-    if cls is not None and sep is not None:
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{cls} $A {sep}",
-            pair=f"{cls} $A {sep} $B:1 {sep}:1",
-            special_tokens=[(token, backend.token_to_id(token)) for token in (cls, sep)],
-        )
+    add_layout(backend, plan)
     return backend
 
 

@@ -47,6 +47,19 @@ class SpecialTokens:
         return {role: token for role, token in pairs if token is not None}
 
 
+@dataclass(frozen=True)
+class PairEncoding:
+    """Two texts as one row of tokens."""
+
+    ids: list[int]
+    segments: list[int]
+    """For each token 0 or 1, the segment that it counts to; all 0 for models that have but one kind."""
+    second: int
+    """Where the second text begins."""
+    cut: tuple[int, int]
+    """Tokens left out at the end of the first text and of the second."""
+
+
 class Tokenizer:
     """Text to token ids and back.
 
@@ -59,6 +72,8 @@ class Tokenizer:
     chat_template: the Jinja template that turns messages into text, or None.
     maximum_tokens: the longest input its model was made for, or None when that is not known.
     config: further entries of `tokenizer_config.json`, kept as they are.
+    target: of the same vocabulary, for the texts that a model learns to write, where those are cut by other
+        rules than what it reads (Marian's two languages); by default itself.
     """
 
     def __init__(
@@ -69,6 +84,7 @@ class Tokenizer:
         chat_template: str | None = None,
         maximum_tokens: int | None = None,
         config: Mapping[str, Any] | None = None,
+        target: Tokenizer | None = None,
     ) -> None:
         # Some published files ask for padding or truncation, which would cut texts without a word.
         backend.no_padding()
@@ -78,6 +94,7 @@ class Tokenizer:
         self.chat_template = chat_template
         self.maximum_tokens = maximum_tokens
         self.config = dict(config or {})
+        self.target = target or self
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, {self.vocabulary_size} tokens, {self.specials.named()})"
@@ -149,12 +166,35 @@ class Tokenizer:
 
         special: also add what the tokenizer puts around a text (`[CLS] … [SEP]`, `… </s>`), if anything.
         """
-        plain = self.backend.post_processor is None and isinstance(text, str)
+        plain = isinstance(text, str) and not (special and self.backend.post_processor)
         if plain and self._characters is not None:
             fast = self._characters.encode(text)
             if fast is not None:
                 return list(fast.tolist())
         return self._backend_ids([text], special)[0]
+
+    def encode_pair(self, first: str, second: str, *, maximum: int = 0) -> PairEncoding:
+        """Return two texts in the tokenizer's layout for pairs, such as `[CLS] first [SEP] second [SEP]`.
+
+        maximum: tokens in all; where there are more, the longer text is cut until both are equally long,
+        then both are, as Transformers' "longest_first" does. 0: nothing is cut.
+        Raises DataError where `maximum` has no room for the special tokens.
+        """
+        self._check_texts([first, second])
+        one, two = (self.backend.encode(text, add_special_tokens=False) for text in (first, second))
+        before = len(one.ids), len(two.ids)
+        if maximum:
+            room = maximum - self.backend.num_special_tokens_to_add(True)
+            if room < 0:
+                raise DataError(
+                    f"a pair takes {maximum - room} special tokens, more than the {maximum} allowed"
+                )
+            for part, size in zip((one, two), shares(*before, room)):
+                part.truncate(size)
+        whole = self.backend.post_process(one, two, add_special_tokens=True)
+        begin = [*whole.sequence_ids, 1].index(1)
+        cut = before[0] - len(one.ids), before[1] - len(two.ids)
+        return PairEncoding(whole.ids, whole.type_ids, begin, cut)
 
     def encode_batch(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
         """Return the ids of each text, as `encode` would, using all cores."""
@@ -256,9 +296,21 @@ class Tokenizer:
     def load(cls, path: Path | str) -> Tokenizer:
         """Open the tokenizer of a folder (or a `tokenizer.json` itself, with what lies beside it).
 
-        A folder with only GPT-2's `vocab.json` and `merges.txt` opens too. Raises a CheckpointError that
-        names the file when there is none or it is damaged.
+        Folders from before that file open too: those of BERT, GPT-2, RoBERTa, BART, T5, XLM-RoBERTa, Llama,
+        Mistral and Marian. Raises a CheckpointError that names the file when there is none or it is damaged.
         """
         from langmill.tokens.files import load_files
 
         return load_files(Path(path))
+
+
+def shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return what is kept of two lengths that together may have `room`: the shorter stays while it has half.
+
+    >>> [shares(3, 9, 10), shares(9, 3, 10), shares(9, 9, 11), shares(2, 3, 10)]
+    [(3, 7), (7, 3), (5, 6), (2, 3)]
+    """
+    if first > second:
+        return shares(second, first, room)[::-1]
+    kept = min(first, room // 2)
+    return kept, min(second, room - kept)

@@ -76,6 +76,8 @@ class MaskSettings(Settings):
     """Share of the tokens to guess."""
     unit: Literal["token", "word", "span"] = "word"
     """What is hidden together: a token, a whole word (Chinese by dictionary), or a span of words."""
+    pairs: bool = False
+    """Read each text as [CLS] a [SEP] b [SEP], its two parts told apart by segment embeddings (bert)."""
 
 
 class OptimizerSettings(Settings):
@@ -133,6 +135,8 @@ class TrainSettings(Settings):
     """Tokens of a tokenizer trained here; 0: by the corpus's size."""
     from_checkpoint: str = ""
     """A checkpoint folder (or hub name) to go on training from; empty: start from scratch."""
+    embeddings: str = ""
+    """A file of word vectors (.vec, also .gz) from which a new model's input embeddings start; empty: from chance."""
     budget: Duration = Field(0.0, ge=0)
     """Time for the whole command, such as 90s, 3m or 1h30m; sizes and steps are planned to fit it."""
     steps: Count = Field(0, ge=0)

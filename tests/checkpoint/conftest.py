@@ -50,7 +50,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**LLAMA_SIZES, "rope_parameters": {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.5}},
     ),
     "mistral": ("Mistral", {**LLAMA_SIZES, "head_dim": 12, "sliding_window": None}),
+    "mistral-window": ("Mistral", {**LLAMA_SIZES, "sliding_window": 4}),
     "qwen2": ("Qwen2", LLAMA_SIZES),
+    "qwen2-window": (
+        "Qwen2",
+        {**LLAMA_SIZES, "sliding_window": 3, "use_sliding_window": True, "max_window_layers": 0},
+    ),
     "qwen3": ("Qwen3", {**LLAMA_SIZES, "head_dim": 12, "tie_word_embeddings": True}),
     "qwen3-biases": ("Qwen3", {**LLAMA_SIZES, "head_dim": 8, "attention_bias": True}),
 }

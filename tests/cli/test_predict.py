@@ -41,3 +41,14 @@ def test_mistakes(folder, capsys, tmp_path):
     assert "no [MASK] in 'plain'" in line("predict", folder, "plain").error
     assert "cannot be read" in line("predict", folder, "--input", tmp_path / "none").error
     assert "unknown task 'nlm'" in line("predict", folder, "a [MASK]", "--task", "nlm").error
+
+
+def test_pairs(folder, capsys):
+    line = CommandLine(capsys)
+    said = line("predict", folder, "the m[MASK]ll", "a [MASK]", "--pair", "turns", "--json")
+    rows = [json.loads(row) for row in said.out.splitlines()]
+    assert [row["input"] for row in rows] == [["the m[MASK]ll", "turns"], ["a [MASK]", "turns"]]
+    assert [row["pair"] for row in rows] == ["turns", "turns"]
+    lines = line("predict", folder, "the m[MASK]ll", "--pair", "turns").out.splitlines()
+    assert lines[0].startswith("the m") and lines[1] == "turns" and len(lines) == 7
+    assert "no [MASK] in 'a b'" in line("predict", folder, "a", "--pair", "b").error

@@ -43,7 +43,7 @@ def tiny_model(seed: int = 0, *, vocabulary: int = 257, **changes: Any) -> Trans
     whole = {name: changes.pop(name) for name in ("tie_output", "output_scale") if name in changes}
     whole["output_bias"] = changes.pop("score_bias", False)
     decoder = StackConfig(**stack | changes)
-    encoder = replace(decoder, causal=False, cross=False) if decoder.cross else None
+    encoder = replace(decoder, causal=False, cross=False, window=0) if decoder.cross else None
     model = Transformer(
         TransformerConfig(vocabulary=vocabulary, encoder=encoder, decoder=decoder, **whole)
     ).eval()

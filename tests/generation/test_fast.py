@@ -44,6 +44,7 @@ def random_layout(seed: int) -> dict:
         "rotary_scaling": pick(scaling),
         "activation": ["relu", "gelu", "gelu_tanh", "silu"][seed % 4],
         "vocabulary": pick([61, 203]),
+        "window": [0, 0, 4, 7][seed % 4 if seed % 3 else 0],
     }
     flags = ("final_norm", "input_norm", "qkv_bias", "output_bias", "qk_norm", "gated", "hidden_bias")
     layout |= {flag: pick([True, False]) for flag in (*flags, "tie_output")}

@@ -221,23 +221,30 @@ def test_activations(spelling, ours):
 
 
 def test_sliding_windows(caplog):
-    assert read(MISTRAL).decoder.max_positions == 4096
-    assert "sliding_window 4096" in caplog.text
-    assert "instead of 32768" in caplog.text
-    caplog.clear()
-    assert read(MISTRAL, sliding_window=None).decoder.max_positions == 32768
-    assert read(MISTRAL, sliding_window=40000).decoder.max_positions == 32768
-    assert read(QWEN2, sliding_window=100).decoder.max_positions == 32768  # use_sliding_window is false
-    assert (
-        read(QWEN2, sliding_window=100, use_sliding_window=True, max_window_layers=24).decoder.max_positions
-        == 32768
-    )
+    def sizes(theirs, **changes):
+        decoder = read(theirs, **changes).decoder
+        return decoder.window, decoder.max_positions
+
+    assert sizes(MISTRAL) == (4096, 32768)
+    assert sizes(MISTRAL, sliding_window=None) == (0, 32768)
+    assert sizes(MISTRAL, sliding_window=40000) == (0, 32768)
+    assert sizes(QWEN2, sliding_window=100) == (0, 32768)  # use_sliding_window is false
+    used = {"sliding_window": 100, "use_sliding_window": True}
+    assert sizes(QWEN2, **used, max_window_layers=24) == (0, 32768)
+    assert sizes(QWEN2, **used, max_window_layers=0) == (100, 32768)
+    one = {"num_hidden_layers": 1, "layer_types": ["sliding_attention"]}
+    assert sizes(QWEN3, **one, **used) == (100, 40960)
     assert not caplog.text
-    assert read(QWEN2, sliding_window=100, use_sliding_window=True).decoder.max_positions == 100
-    types = ["full_attention", "sliding_attention"]
-    two = {"num_hidden_layers": 2, "layer_types": types, "sliding_window": 64}
-    assert read(QWEN3, **two, use_sliding_window=True).decoder.max_positions == 64
-    assert read(QWEN3, **two).decoder.max_positions == 40960
+
+
+def test_windows_of_some_layers_limit_the_context(caplog):
+    used = {"sliding_window": 64, "use_sliding_window": True}
+    assert read(QWEN2, **used).decoder.max_positions == 64
+    assert "sliding_window 64, which not all layers have" in caplog.text
+    assert "instead of 32768" in caplog.text
+    two = {"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}
+    assert read(QWEN3, **two, **used).decoder.max_positions == 64
+    assert read(QWEN3, **two, sliding_window=64).decoder.max_positions == 40960
 
 
 def test_unknown_keys_are_reported(caplog):
@@ -353,6 +360,11 @@ def test_windows_survive_a_change():
     assert read(write_config(FAMILIES["mistral"], changed, base=MISTRAL)) == changed
     types = ["full_attention", "sliding_attention"] * 12
     theirs = {**QWEN2, "layer_types": types, "use_sliding_window": True, "sliding_window": 64}
+    longer = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, window=9, layers=3))
+    assert write_config(FAMILIES["mistral"], longer, base=MISTRAL)["sliding_window"] == 9
+    whole = read(theirs, layer_types=["sliding_attention"] * 24)
+    changed = dataclasses.replace(whole, decoder=dataclasses.replace(whole.decoder, window=9, layers=3))
+    assert write_config(FAMILIES["qwen2"], changed)["layer_types"] == ["sliding_attention"] * 3
     config = read(theirs)
     changed = dataclasses.replace(config, vocabulary=7)
     assert write_config(FAMILIES["qwen2"], changed, base=theirs)["layer_types"] == types
@@ -373,7 +385,7 @@ def test_choice_of_a_family():
     config = default_decoder(50, layers=1, width=16, heads=4)
     assert choose_family(config).name == "qwen3"
     names = [choose_family(read(theirs)).name for theirs in (GPT2, LLAMA3, MISTRAL, QWEN2, QWEN3)]
-    assert names == ["gpt2", "llama", "llama", "qwen2", "qwen3"]
+    assert names == ["gpt2", "llama", "mistral", "qwen2", "qwen3"]
     encoder = TransformerConfig(vocabulary=5, encoder=dataclasses.replace(config.decoder, causal=False))
     with pytest.raises(CheckpointError, match="no known family"):
         choose_family(encoder)

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from langmill.core.errors import ConfigError
 from langmill.models.cache import Cache
 from langmill.models.config import RotaryScaling, StackConfig, TransformerConfig, default_decoder
 from langmill.models.fused import operations
 from langmill.models.fused.operations import rotate
+from langmill.models.initialise import initialise
 from langmill.models.positions import rotary_rates, rotary_table
 from langmill.models.protocol import LanguageModel, PastState
 from langmill.models.transformer import Transformer
@@ -310,3 +312,38 @@ def test_the_protocols():
     assert isinstance(model, LanguageModel)
     assert isinstance(model.new_cache(1, 1), PastState)
     assert not isinstance(nn.Linear(1, 1), LanguageModel)
+
+
+@torch.no_grad()
+def test_windows():
+    """A token sees its window and nothing before it, whole, packed, padded and cached."""
+    config = default_decoder(31, layers=2, width=16, heads=2, context=32)
+    config = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, window=3))
+    model = Transformer(config)
+    initialise(model, torch.Generator().manual_seed(0), scheme="gpt2")
+    stack = model.decoder
+    ids = torch.randint(31, (2, 9), generator=torch.Generator().manual_seed(1))
+    options = {"valid": None, "starts": None, "past": 0, "dtype": torch.float32}
+    assert stack.mask(ids[:, :3], **options) == (None, True), "a row within the window keeps the fast kernel"
+    assert stack.mask(ids[:, :1], **{**options, "past": 2}) == (None, False)
+    mask, causal = stack.mask(ids, **options)
+    distance = torch.arange(9)[:, None] - torch.arange(9)
+    assert not causal and torch.equal(mask[0, 0], (distance >= 0) & (distance < 3))
+    whole = model.decode(ids)
+    # Two layers reach back over 2 · 2 tokens.
+    changed = ids.clone()
+    changed[:, 0] = (changed[:, 0] + 1) % 31
+    far = (model.decode(changed) - whole).abs().amax((0, 2))
+    assert (far[:5] > 1e-6).all() and (far[5:] < 1e-7).all()
+    cache = model.new_cache(2, 9)
+    pieces = [model.decode(ids[:, a:b], cache=cache) for a, b in ((0, 4), (4, 5), (5, 8), (8, 9))]
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-6, rtol=0)
+    padded = torch.cat([ids.new_zeros(2, 2), ids], 1)
+    valid = torch.arange(11).expand(2, 11) >= 2
+    torch.testing.assert_close(model.decode(padded, valid=valid)[:, 2:], whole, atol=1e-6, rtol=0)
+    packed = model.decode(ids.view(1, 18), starts=torch.arange(18)[None] // 9 * 9)
+    torch.testing.assert_close(packed.view(2, 9, -1), whole, atol=1e-6, rtol=0)
+    with pytest.raises(ConfigError, match="a window of -1 tokens is not allowed"):
+        dataclasses.replace(config.decoder, window=-1)
+    with pytest.raises(ConfigError, match="window"):
+        dataclasses.replace(config.decoder, window=3, causal=False)

@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from small_runs import write_text
 
 import langmill
+from langmill.batches.batch import TokenBatch
 from langmill.core.errors import ConfigError, DataError
+from langmill.objectives.masked import masked_token
 from langmill.tasks import find_task
 from langmill.tasks.mlm import pseudo_logprobs
 from langmill.tokens.train import train_tokenizer
@@ -138,3 +140,64 @@ def test_families_are_named(tmp_path):
         ConfigError, match="--model brt: mlm trains eurobert, bert from scratch; did you mean"
     ):
         train("mlm", tmp_path, steps=2, model={"family": "brt"})
+
+
+def test_pairs_are_trained_and_filled_in(tmp_path):
+    """Both segments reach the model in training and in use, as Transformers has them."""
+    transformers = pytest.importorskip("transformers")
+    result = train("mlm", tmp_path, steps=3, mask={"pairs": True}, model={"context": 32})
+    model = langmill.load(result.folder)
+    assert model.checkpoint.family == "bert"
+    assert "token_type_ids" in transformers.AutoTokenizer.from_pretrained(result.folder).model_input_names
+    pair = model.tokenizer.encode_pair("the m", "ill")
+    ids, segments = torch.tensor([pair.ids]), torch.tensor([pair.segments])
+    assert segments.sum() == 4
+    theirs = transformers.AutoModelForMaskedLM.from_pretrained(result.folder).eval()
+    with torch.no_grad():
+        wanted = theirs(input_ids=ids, token_type_ids=segments).logits
+        found = model.model(ids, segments=segments)
+        alone = model.model(ids)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    assert (alone - found).abs().max() > 1e-4
+    batch = TokenBatch(ids, torch.where(segments == 0, ids, -100), None, segments)
+    masked_token(model.model, batch)[0].backward()
+    assert (model.model.encoder.segments.weight.grad.abs().sum(1) > 0).all(), "both kinds are learned"
+    (filled,) = model.predict([("the m[MASK]ll", "tur[MASK]s")])
+    assert len(filled.masks) == 2 and filled.text.startswith("the m") and filled.pair.startswith("tur")
+    assert "MASK" not in filled.text + filled.pair
+    best = wanted_fill(model, "the m[MASK]ll", "tur[MASK]s")
+    assert [candidates[0].id for candidates in filled.masks] == best
+    with pytest.raises(DataError, match=r"no \[MASK\] in 'a b'"):
+        model.predict([("a", "b")])
+
+
+def wanted_fill(model, first: str, second: str) -> list[int]:
+    """Return the best token in each hole of a pair, by the model's own scores."""
+    own = model.tokenizer.specials.mask
+    pair = model.tokenizer.encode_pair(first.replace("[MASK]", own), second.replace("[MASK]", own))
+    ids = torch.tensor([pair.ids])
+    with torch.no_grad():
+        best = model.model(ids, segments=torch.tensor([pair.segments]))[0].argmax(-1)
+    return best[ids[0] == model.tokenizer.mask_id].tolist()
+
+
+def test_pairs_need_segments(tmp_path):
+    with pytest.raises(ConfigError, match="segment embeddings, which eurobert has not; use --model bert"):
+        train("mlm", tmp_path, steps=2, mask={"pairs": True}, model={"family": "eurobert"})
+    plain = train("mlm", tmp_path, "plain", steps=2)
+    with pytest.raises(ConfigError, match="segment embeddings, which this checkpoint has not"):
+        train("mlm", tmp_path, steps=2, mask={"pairs": True}, from_checkpoint=plain.folder)
+    bert = train("mlm", tmp_path, "bert", steps=2, model={"family": "bert"})
+    with pytest.raises(ConfigError, match="tokenizer has no cls token"):
+        train("mlm", tmp_path, steps=2, mask={"pairs": True}, from_checkpoint=bert.folder)
+    decoder = train("lm", tmp_path, "decoder", steps=2)
+    with pytest.raises(DataError, match="one text at a time"):
+        langmill.load(decoder.folder).predict([("a", "b")])
+
+
+def test_pairs_go_on_from_a_checkpoint(tmp_path):
+    settings = {"steps": 2, "mask": {"pairs": True}}
+    first = train("mlm", tmp_path, "first", **settings)
+    whole = {**TINY, **settings, "tokenizer": "bpe", "model": {}, "from_checkpoint": first.folder}
+    again = langmill.train("mlm", str(tmp_path / "text.txt"), output=str(tmp_path / "again"), **whole)
+    assert again.steps == 2

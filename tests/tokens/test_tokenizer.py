@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from token_samples import TEXTS
 
 from langmill.core.errors import CheckpointError, DataError
 from langmill.tokens import SpecialTokens, Tokenizer, train_tokenizer
@@ -266,3 +267,45 @@ def test_ids_out_of_range(any_kind: Tokenizer) -> None:
             any_kind.token(number)
     # A model's padded vocabulary may give such ids; they decode to nothing, as in Transformers.
     assert any_kind.decode([size + 5]) == ""
+
+
+LAYOUT = SpecialTokens(pad="<pad>", unk="<unk>", cls="<cls>", sep="<sep>")
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe", "wordpiece"])
+def test_pairs_stand_in_berts_layout(kind: str) -> None:
+    tokenizer = train_tokenizer(TEXTS, kind=kind, vocabulary=400, specials=LAYOUT)  # type: ignore[arg-type]
+    first, second = tokenizer.encode("the fox"), tokenizer.encode("花落 dog")
+    cls, sep = tokenizer.cls_id, tokenizer.sep_id
+    assert tokenizer.encode("the fox", special=True) == [cls, *first, sep]
+    pair = tokenizer.encode_pair("the fox", "花落 dog")
+    assert pair.ids == [cls, *first, sep, *second, sep]
+    assert pair.segments == [0] * (len(first) + 2) + [1] * (len(second) + 1)
+    assert pair.second == len(first) + 2 and pair.cut == (0, 0)
+    assert tokenizer.encode_pair("fox", "").second == len(tokenizer.encode_pair("fox", "").ids)
+
+
+def test_the_longer_of_a_pair_is_cut_first(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS, kind="wordpiece", vocabulary=400, specials=LAYOUT)
+    tokenizer.save(tmp_path)
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = ("fox dog", "the quick brown fox jumps over the lazy dog", "花落知多少")
+    for first in texts:
+        for second in texts:
+            for maximum in range(3, 30):
+                pair = tokenizer.encode_pair(first, second, maximum=maximum)
+                whole = len(tokenizer.encode(first)) + len(tokenizer.encode(second)) + 3
+                assert sum(pair.cut) == max(0, whole - maximum)
+                wanted = theirs(first, second, truncation="longest_first", max_length=maximum)
+                assert (pair.ids, pair.segments) == (wanted.input_ids, wanted.token_type_ids)
+    with pytest.raises(DataError, match="3 special tokens, more than the 2 allowed"):
+        tokenizer.encode_pair("a", "b", maximum=2)
+    with pytest.raises(DataError, match="not bytes"):
+        tokenizer.encode_pair("a", b"b")  # type: ignore[arg-type]
+
+
+def test_a_tokenizer_without_a_layout_joins_pairs() -> None:
+    tokenizer = train_tokenizer(["ab"], kind="char")
+    pair = tokenizer.encode_pair("ab", "b")
+    assert (pair.ids, pair.segments) == (tokenizer.encode("abb"), [0, 0, 0])

@@ -276,24 +276,36 @@ LLAMA = Family(
 
 
 def cap_positions(window: int | None, ours: Tree, notes: list[str]) -> None:
-    """Keep within a sliding window, where attention is the same with and without it."""
+    """Keep within a sliding window that some layers have, where attention is the same with and without it."""
     positions = ours["decoder"]["max_positions"]
     if window is not None and window < positions:
         ours["decoder"]["max_positions"] = window
         notes.append(
-            f"sliding_window {window} is not supported beyond its first {window} positions; "
+            f"sliding_window {window}, which not all layers have, is not supported beyond its first {window} positions; "
             f"the context is limited to them, instead of {positions}"
         )
 
 
+def set_window(window: int | None, ours: Tree) -> None:
+    """Note a window that all layers have; one as long as the positions is none."""
+    if window is not None and window < ours["decoder"]["max_positions"]:
+        ours["decoder"]["window"] = window
+
+
 def read_mistral(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
-    """Complete the rotary settings and keep within the sliding window, which every layer has."""
+    """Complete the rotary settings and the sliding window, which every layer has."""
     read_rope(theirs, ours, notes)
-    cap_positions(theirs.get("sliding_window", 4096), ours, notes)
+    set_window(theirs.get("sliding_window", 4096), ours)
+
+
+def write_mistral(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
+    """Write the rotary settings and the window."""
+    write_rope(ours, theirs)
+    theirs["sliding_window"] = ours.output_stack.window or None
 
 
 def read_qwen(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
-    """Complete the rotary settings and keep within the sliding window where a layer has one."""
+    """Complete the rotary settings and the sliding window; where only some layers have it, keep within it."""
     read_rope(theirs, ours, notes)
     layers = ours["decoder"]["layers"]
     types = theirs.get("layer_types")
@@ -301,16 +313,26 @@ def read_qwen(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
         raise CheckpointError(
             f"layer_types {sorted(strange)} is not supported; known: full_attention, sliding_attention"
         )
-    sliding = "sliding_attention" in types if types else theirs.get("max_window_layers", 28) < layers
-    if theirs.get("use_sliding_window", False) and sliding:
-        cap_positions(theirs.get("sliding_window", 4096), ours, notes)
+    first = theirs.get("max_window_layers", 28)
+    sliding = types.count("sliding_attention") if types else max(0, layers - first)
+    if not theirs.get("use_sliding_window", False) or not sliding:
+        return
+    window = theirs.get("sliding_window", 4096)
+    if sliding == layers:
+        set_window(window, ours)
+    else:
+        cap_positions(window, ours, notes)
 
 
 def write_qwen(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
-    """Write the rotary settings, and full attention for every layer of a new model."""
+    """Write the rotary settings, and one kind of attention for every layer of a new model."""
     write_rope(ours, theirs)
     assert ours.decoder is not None
-    if len(theirs.get("layer_types") or ()) != ours.decoder.layers:
+    layers, window = ours.decoder.layers, ours.decoder.window
+    if window:
+        theirs |= {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 0}
+        theirs["layer_types"] = ["sliding_attention"] * layers
+    elif len(theirs.get("layer_types") or ()) != ours.decoder.layers:
         theirs.pop("layer_types", None)
         if not theirs.get("use_sliding_window"):
             theirs["layer_types"] = ["full_attention"] * ours.decoder.layers
@@ -337,6 +359,7 @@ MISTRAL = replace(
     template={**LLAMA.template, "sliding_window": None},
     harmless=LLAMA.harmless | {"sliding_window"},
     read_fix=read_mistral,
+    write_fix=write_mistral,
 )
 
 QWEN2 = replace(
