@@ -318,7 +318,9 @@ def llama3_keys(header: GgufHeader, width: int, base: float) -> dict[str, Any]:
 def generation_of(header: GgufHeader) -> dict[str, Any]:
     """Return the generation_config.json that a file's facts amount to."""
     facts = header.facts
-    ends = list(dict.fromkeys(facts[f"tokenizer.ggml.{key}"] for key in ENDS if f"tokenizer.ggml.{key}" in facts))
+    ends = list(
+        dict.fromkeys(facts[f"tokenizer.ggml.{key}"] for key in ENDS if f"tokenizer.ggml.{key}" in facts)
+    )
     wanted = {
         key: facts[f"general.sampling.{name}"]
         for name, key in SAMPLING.items()
@@ -340,7 +342,8 @@ def packed_tensors(header: GgufHeader, name: str) -> dict[str, PackedTensor]:
     for each in header.tensors:
         if each == ROPE_FACTORS and architecture.rotary:
             continue
-        target, change, count = each, same, heads
+        target, count = each, heads
+        change: Change = same
         for row, theirs, how, fact in rows:
             if match := row.fullmatch(each):
                 target, change = fill(theirs, match.groups()), how

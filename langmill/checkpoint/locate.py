@@ -24,8 +24,6 @@ UNWANTED = ["*/*", "consolidated*", "*.onnx_data"]
 """Not these: further formats of the same weights, in subfolders or beside them."""
 
 
-
-
 class Demo(NamedTuple):
     """A small model that a Python package brings along, for a try without the hub."""
 

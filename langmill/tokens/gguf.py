@@ -6,6 +6,7 @@ the steps of a `tokenizer.json`, as Transformers has them for the models from wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +131,7 @@ def kept_tokens(facts: dict[str, Any]) -> list[str]:
     return tokens
 
 
-def add_special(backend: Backend, tokens: list[str], kinds: list[int]) -> None:
+def add_special(backend: Backend, tokens: list[str], kinds: Sequence[int]) -> None:
     """Declare the tokens that text is searched for before anything else: those of control, and the user's."""
     added = [
         AddedToken(token, special=kind == CONTROL, normalized=False)
@@ -175,9 +176,7 @@ def sentencepiece(facts: dict[str, Any], tokens: list[str]) -> tuple[Backend, bo
     return backend, True
 
 
-def merges_of(
-    tokens: list[str], scores: list[float], vocabulary: dict[str, int]
-) -> list[tuple[str, str]]:
+def merges_of(tokens: list[str], scores: list[float], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     """Return the merges that scores amount to: two pieces make a third, the one of the highest score first.
 
     Of equal scores longer left halves come first, then longer right halves, as Transformers orders them.
