@@ -38,7 +38,7 @@ def answer(
         raise ConfigError("a chat needs a decoder; this model is of another kind")
     ids = fitting(tokenizer, messages, model.config.decoder.max_positions, settings.max_tokens)
     rules = rules or TokenRules(ends=() if tokenizer.eos_id is None else (tokenizer.eos_id,))
-    end = end_of_answer(tokenizer)
+    end = end_of_answer(tokenizer, messages)
     if end is not None:
         rules = replace(rules, ends=tuple(sorted({*rules.ends, end})))
     (found,) = generate(model, tokenizer, [ids], settings, on_text=on_text, rules=rules)

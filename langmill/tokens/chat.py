@@ -129,15 +129,18 @@ def render_chat(
         raise DataError(f"the chat template refuses these messages: {error}") from error
 
 
-def end_of_answer(tokenizer: Tokenizer) -> int | None:
-    """Return the special token that the template puts behind an answer, if it puts one there.
+def end_of_answer(tokenizer: Tokenizer, messages: Sequence[Message]) -> int | None:
+    """Return the special token that the template puts behind an answer to `messages`, if it puts one there.
 
     A model ends its answers with it, even where its files call another token the end of a text.
     """
-    answer = "answer"
-    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-    text = render_chat(tokenizer, messages, add_generation_prompt=False)
-    after = tokenizer.encode(text.rpartition(answer)[2].lstrip())
+    users = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    asked = messages[: users[-1] + 1] if users else messages
+    reply = "the answer"
+    text = render_chat(
+        tokenizer, [*asked, {"role": "assistant", "content": reply}], add_generation_prompt=False
+    )
+    after = tokenizer.encode(text.rpartition(reply)[2].lstrip())
     return after[0] if after and tokenizer.is_special(after[0]) else None
 
 

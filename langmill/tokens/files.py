@@ -72,6 +72,8 @@ def load_files(path: Path) -> Tokenizer:
     """Open the tokenizer at `path`: a folder, or its `tokenizer.json`."""
     if not path.exists():
         raise CheckpointError(f"{path}: no such tokenizer; give a folder with a {TOKENIZER}, or that file")
+    if path.suffix.lower() == ".gguf":
+        return packed_tokenizer(path)
     folder, file = (path, path / TOKENIZER) if path.is_dir() else (path.parent, path)
     config = read_config(folder)
     if file.exists():
@@ -101,6 +103,17 @@ def load_files(path: Path) -> Tokenizer:
         maximum_tokens=int(limit) if known and limit is not None else None,
         config=config,
     )
+
+
+def packed_tokenizer(path: Path) -> Tokenizer:
+    """Open the tokenizer that a GGUF file holds."""
+    from langmill.core.gguf import read_header
+    from langmill.tokens.gguf import read_tokenizer
+
+    tokenizer = read_tokenizer(read_header(path))
+    if tokenizer is None:
+        raise CheckpointError(f"{path}: holds no tokenizer; give a folder with a {TOKENIZER}")
+    return tokenizer
 
 
 def read_backend(file: Path) -> Backend:

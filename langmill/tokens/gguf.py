@@ -160,7 +160,11 @@ def byte_level(facts: dict[str, Any], tokens: list[str]) -> tuple[Backend, bool]
 
 
 def sentencepiece(facts: dict[str, Any], tokens: list[str]) -> tuple[Backend, bool]:
-    """Return Llama 2's kind of tokenizer, as Transformers converts it; its texts begin with bos by default."""
+    """Return Llama 2's kind of tokenizer, as its published tokenizer.json is; its texts begin with bos by default.
+
+    A space goes before every stretch of text, one that begins with a space too, as SentencePiece and
+    llama.cpp do it; Transformers' own class leaves the latter alone.
+    """
     vocabulary = {token: number for number, token in enumerate(tokens)}
     merges = merges_of(tokens, facts["scores"], vocabulary)
     unknown = tokens[facts.get("unknown_token_id", 0)]
@@ -168,9 +172,8 @@ def sentencepiece(facts: dict[str, Any], tokens: list[str]) -> tuple[Backend, bo
         models.BPE(vocab=vocabulary, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
     spaced = bool(facts.get("add_space_prefix", True))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(
-        WORD_START, prepend_scheme="first" if spaced else "never", split=False
-    )
+    marked = normalizers.Replace(" ", WORD_START)
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(WORD_START), marked]) if spaced else marked
     steps = [decoders.Replace(WORD_START, " "), decoders.ByteFallback(), decoders.Fuse()]
     backend.decoder = decoders.Sequence([*steps, decoders.Strip(content=" ", left=1)] if spaced else steps)
     return backend, True

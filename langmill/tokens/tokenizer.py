@@ -256,7 +256,7 @@ class Tokenizer:
     def load(cls, path: Path | str) -> Tokenizer:
         """Open the tokenizer of a folder (or a `tokenizer.json` itself, with what lies beside it).
 
-        A folder with only GPT-2's `vocab.json` and `merges.txt` opens too. Raises a CheckpointError that
+        A folder with only GPT-2's `vocab.json` and `merges.txt` opens too, and so does a GGUF file. Raises a CheckpointError that
         names the file when there is none or it is damaged.
         """
         from langmill.tokens.files import load_files
