@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from langmill.core.distributed import World
     from langmill.generation.generate import Generation
-    from langmill.generation.rules import TokenRules
-    from langmill.generation.settings import SamplingSettings
     from langmill.tasks.base import Lesson, Request, Task
     from langmill.training.job import Outcome
     from langmill.training.settings import TrainSettings
@@ -435,8 +433,8 @@ class Model:
         wanted, rules = self._asked(settings)
         return answer(self.model, self.tokenizer, messages, wanted, on_text=on_text, rules=rules)
 
-    def _asked(self, settings: Mapping[str, Any]) -> tuple[SamplingSettings, TokenRules]:
-        """Return what is asked over what the checkpoint recommends, and its rules."""
+    def _asked(self, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return the SamplingSettings that are asked, over those recommended, and the checkpoint's TokenRules."""
         from langmill.generation.rules import token_rules
         from langmill.generation.settings import sampling_settings
 

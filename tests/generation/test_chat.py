@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -212,7 +211,7 @@ def read_until(terminal: int, words: bytes, seconds: float = 100) -> bytes:
 
 def test_a_talk_at_a_terminal(checkpoint) -> None:
     """Ctrl-C stops an answer, not the program; Ctrl-D ends it."""
-    mine, theirs = pty.openpty()
+    mine, theirs = pytest.importorskip("pty").openpty()
     code = (
         "import time, langmill.api\n"
         "from langmill.cli.main import main\n"
