@@ -8,6 +8,7 @@ values that they stand for.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,15 +183,15 @@ class PackedTensor:
     def readable(self) -> bool:
         """Whether gguf turns such values into numbers."""
         try:
-            gguf_package().dequantize(np.zeros((1, self.row_bytes), np.uint8), self.kind)
+            return self.row_bytes > 0 and bool(
+                gguf_package().dequantize(np.zeros((1, self.row_bytes), np.uint8), self.kind).size
+            )
         except NotImplementedError:
             return False
-        return self.row_bytes > 0
 
     def read(self) -> Tensor:
         """Return the values, in float32."""
-        rows = int(np.prod(self.place.shape[:-1]))
-        size = (rows, self.row_bytes)
+        size = (math.prod(self.place.shape[:-1]), self.row_bytes)
         # Mode c: pages of the file, which a change would copy; PyTorch wants memory that can be written.
         coded = np.memmap(self.file, np.uint8, "c", self.place.offset, size)
         values = gguf_package().dequantize(coded, self.kind).reshape(self.place.shape)
@@ -256,6 +257,11 @@ def config_of(header: GgufHeader, name: str) -> dict[str, Any]:
     needed += [] if "token_embd.weight" in tensors else ["token_embd.weight"]
     if needed:
         raise CheckpointError(f"{', '.join(needed)} missing; the file is not whole")
+    for key in architecture.facts:
+        if key in facts and not (isinstance(facts[key], int | float) and facts[key] > 0):
+            raise CheckpointError(
+                f"{prefix}{key} {facts[key]!r} is not supported; it must be one number for all layers"
+            )
     theirs = {theirs: facts[key] for key, theirs in architecture.facts.items() if key in facts}
     theirs |= {"model_type": architecture.family, "vocab_size": tensors["token_embd.weight"].shape[0]}
     theirs["tie_word_embeddings"] = "output.weight" not in tensors
@@ -363,7 +369,7 @@ def packed(header: GgufHeader, name: str, change: Change = same, heads: int = 1)
     values, size = gguf.GGML_QUANT_SIZES[kind]
     width = place.shape[-1] if place.shape else 1
     row_bytes = width // values * size
-    end = place.offset + int(np.prod(place.shape[:-1])) * row_bytes
+    end = place.offset + math.prod(place.shape[:-1]) * row_bytes
     if width % values or end > header.size_bytes:
         raise CheckpointError(f"{header.path}: damaged or cut short ({name}); copy or download it again")
     return PackedTensor(header.path, place, kind, row_bytes, change, heads)

@@ -97,7 +97,7 @@ def read_header(path: Path) -> GgufHeader:
                 return GgufHeader(path, len(data), facts, tensors)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (EOFError, KeyError, OverflowError, MemoryError, struct.error) as error:
+    except (EOFError, KeyError, OverflowError, MemoryError, RecursionError, struct.error) as error:
         raise CheckpointError(f"{path}: damaged or cut short; copy or download it again") from error
 
 
@@ -117,7 +117,9 @@ def _read(cursor: _Cursor, path: Path) -> tuple[dict[str, Any], dict[str, Placed
         name = cursor.text()
         shape = tuple(cursor.number("Q") for _ in range(cursor.number("I")))[::-1]
         found[name] = (shape, cursor.number("I"), cursor.number("Q"))
-    alignment = int(facts.get("general.alignment", 32)) or 32
+    alignment = facts.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise EOFError
     begin = -(-cursor.place // alignment) * alignment
     return facts, {
         name: PlacedTensor(shape, kind, begin + offset) for name, (shape, kind, offset) in found.items()

@@ -6,6 +6,7 @@ the steps of a `tokenizer.json`, as Transformers has them for the models from wh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from langmill.core.gguf import GgufHeader
 from langmill.tokens.files import add_around, one_line
 from langmill.tokens.pieces import WORD_START
 from langmill.tokens.tokenizer import SpecialTokens, Tokenizer
+
+logger = logging.getLogger("langmill")
 
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5
 """The format's kinds of token that matter here."""
@@ -144,6 +147,8 @@ def add_special(backend: Backend, tokens: list[str], kinds: Sequence[int]) -> No
 def byte_level(facts: dict[str, Any], tokens: list[str]) -> tuple[Backend, bool]:
     """Return GPT-2's kind of tokenizer, and whether its texts begin with bos by default."""
     name = facts.get("pre", "default")
+    if name == "default":
+        logger.warning("the GGUF file does not say how its tokenizer cuts text; it is taken to be as GPT-2's")
     if name not in CUTS:
         raise CheckpointError(
             f"tokenizer.ggml.pre {name!r} is not known; known: {', '.join(CUTS)}{did_you_mean(name, CUTS)}"

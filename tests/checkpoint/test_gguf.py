@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import struct
 import sys
 from pathlib import Path
 
@@ -272,7 +273,13 @@ def test_damaged_counts_are_no_endless_work(write):
         ({"llama.rope.scaling.type": "yarn"}, "rope_type 'yarn' is not supported"),
         ({"llama.rope.dimension_count": 8}, "rope.dimension_count 8 is not supported; a head has 16"),
         ({"llama.embedding_length": None}, "llama.embedding_length missing"),
-        ({"llama.feed_forward_length": [96, 96]}, "intermediate_size [96, 96] is not allowed"),
+        (
+            {"llama.feed_forward_length": [96, 96]},
+            "llama.feed_forward_length [96, 96] is not supported; it must be one",
+        ),
+        ({"llama.attention.head_count": [4, 4]}, "llama.attention.head_count [4, 4] is not supported"),
+        ({"llama.attention.head_count": 0}, "llama.attention.head_count 0 is not supported"),
+        ({"general.alignment": "x"}, "damaged or cut short"),
         ({"llama.block_count": 3}, "missing: model.layers.2.input_layernorm.weight"),
     ],
 )
@@ -292,6 +299,15 @@ def test_everything_that_does_not_fit_at_once(write):
     assert "1 unknown: blk.0.ffn_gate_inp.weight" in message
     assert "1 of another shape: model.layers.0.self_attn.k_proj.weight is (8, 64), not (32, 64)" in message
     assert "1 quantised: model.layers.1.mlp.up_proj.weight (I32)" in message
+
+
+def test_values_coded_in_a_way_of_the_future(write):
+    path, _ = write("llama")
+    place = b"blk.1.ffn_up.weight" + struct.pack("<IQQ", 2, 64, 96)
+    data = path.read_bytes()
+    assert data.count(place + b"\0\0\0\0") == 1
+    path.write_bytes(data.replace(place + b"\0", place + b"\x63"))
+    assert "1 quantised: model.layers.1.mlp.up_proj.weight (type 99)" in refusal(path)
 
 
 @pytest.mark.parametrize("factors", [[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0], [1.0] * 8, [1.5] * 3])
