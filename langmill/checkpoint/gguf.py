@@ -182,12 +182,13 @@ class PackedTensor:
     @property
     def readable(self) -> bool:
         """Whether gguf turns such values into numbers."""
+        if not self.row_bytes:
+            return False
         try:
-            return self.row_bytes > 0 and bool(
-                gguf_package().dequantize(np.zeros((1, self.row_bytes), np.uint8), self.kind).size
-            )
+            gguf_package().dequantize(np.zeros((1, self.row_bytes), np.uint8), self.kind)
         except NotImplementedError:
             return False
+        return True
 
     def read(self) -> Tensor:
         """Return the values, in float32."""
@@ -279,11 +280,11 @@ def rotary_keys(header: GgufHeader, facts: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("attention.value_length", "rope.dimension_count"):
         if facts.get(key, width) != width:
             raise CheckpointError(f"{key} {facts[key]!r} is not supported; a head has {width} channels")
-    kind = facts.get("rope.scaling.type", "none")
-    rope = {"rope_theta": facts.get("rope.freq_base", 10_000.0), "rope_type": "default"}
+    kind = facts.get("rope.scaling.type", "linear")
     factor = facts.get("rope.scaling.factor") or facts.get("rope.scale_linear") or 1.0
-    if kind not in ("none", "linear") or factor != 1:
-        rope |= {"rope_type": "linear" if kind == "none" else kind, "factor": factor}
+    plain = kind == "none" or (kind == "linear" and factor == 1)
+    rope = {"rope_theta": facts.get("rope.freq_base", 10_000.0), "rope_type": "default" if plain else kind}
+    rope |= {} if plain else {"factor": factor}
     if ROPE_FACTORS in header.tensors:
         rope |= llama3_keys(header, width, rope["rope_theta"])
     counted = facts.get("attention.head_count_kv", heads)

