@@ -95,7 +95,12 @@ def chat(
         return "".join(said)
 
     interactive = not (turns or path) and sys.stdin.isatty()
-    if path:
+    if turns:
+        said = begin(system)
+        for text in turns:
+            said.append({"role": "user", "content": text})
+            said.append({"role": "assistant", "content": respond(said)})
+    elif path:
         for number, messages in enumerate(conversations, 1):
             if len(conversations) > 1 and not as_json:
                 write(f"=== {number} of {len(conversations)}\n")
@@ -103,7 +108,7 @@ def chat(
     else:
         if interactive:
             say(f"{checkpoint}: {HELP}; Ctrl-C stops an answer")
-        converse(respond, turns or typed_lines(interactive), system, interactive=interactive)
+        converse(respond, system, interactive=interactive)
 
 
 def begin(system: str) -> Messages:
@@ -111,13 +116,13 @@ def begin(system: str) -> Messages:
     return [{"role": "system", "content": system}] if system else []
 
 
-def converse(respond: Respond, lines: Any, system: str, *, interactive: bool) -> None:
-    """Answer line after line, each with all that was said before it."""
+def converse(respond: Respond, system: str, *, interactive: bool) -> None:
+    """Answer the lines of standard input, each with all that was said before it, and follow commands."""
     from langmill.core.errors import LangmillError
     from langmill.core.log import say, warn
 
     messages = begin(system)
-    for line in lines:
+    for line in typed_lines(interactive):
         command, _, rest = line.strip().partition(" ")
         if command == "/quit":
             return

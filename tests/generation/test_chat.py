@@ -152,6 +152,9 @@ def test_messages_are_successive_turns(checkpoint, capsys) -> None:
     assert (status, out) == (0, f"{first}\n{second}\n")
     rows = [json.loads(line) for line in run(capsys, *arguments, "--json")[1].splitlines()]
     assert [row["text"] for row in rows] == [first, second]
+    # What is given so is said as it is: only typed lines can be commands.
+    quit_text = model.chat(turns("/quit"), max_tokens=6, temperature=0).text
+    assert run(capsys, checkpoint, "--message", "/quit", *OPTIONS)[1] == f"{quit_text}\n"
     assert {"tokens", "logprobs", "finish_reason", "prompt_tokens"} <= set(rows[0])
 
 
