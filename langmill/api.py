@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -417,17 +417,38 @@ class Model:
     def generate_batch(self, prompts: Sequence[str], **settings: Any) -> list[Generation]:
         """Continue each of several prompts, whose texts do not influence each other."""
         from langmill.generation.generate import generate
+
+        wanted, rules = self._asked(settings)
+        return generate(self.model, self.tokenizer, list(prompts), wanted, rules=rules)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        on_text: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> Generation:
+        """Answer a conversation, such as [{"role": "user", "content": "Hello"}]; settings as for `generate`.
+
+        on_text: called with each piece of the answer as soon as it is certain.
+        """
+        from langmill.generation.chat import answer
+
+        wanted, rules = self._asked(settings)
+        return answer(self.model, self.tokenizer, messages, wanted, on_text=on_text, rules=rules)
+
+    def _asked(self, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return the SamplingSettings that are asked, over those recommended, and the checkpoint's TokenRules."""
         from langmill.generation.rules import token_rules
         from langmill.generation.settings import sampling_settings
 
-        tokenizer, recommended = self._need_tokenizer(), self.checkpoint.generation
-        wanted = sampling_settings(recommended, settings)
-        rules = token_rules(tokenizer.eos_id, self.checkpoint.config, recommended)
-        return generate(self.model, tokenizer, list(prompts), wanted, rules=rules)
+        recommended = self.checkpoint.generation
+        rules = token_rules(self._need_tokenizer().eos_id, self.checkpoint.config, recommended)
+        return sampling_settings(recommended, settings), rules
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Model:
-    """Load a checkpoint: a run folder, a Hugging Face folder, or a hub name when online."""
+    """Load a checkpoint: a run folder, a Hugging Face folder, a .gguf file, or a hub name when online."""
     from langmill.checkpoint import load_checkpoint
 
     return Model(load_checkpoint(path, device=device))

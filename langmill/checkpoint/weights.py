@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,15 +42,35 @@ MAX_SHARD_BYTES = 5_000_000_000
 READABLE = ("F64", "F32", "F16", "BF16")
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(Protocol):
     """A tensor in a file, not read yet."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def readable(self) -> bool: ...
+
+    def read(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a safetensors file."""
 
     file: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
     """safetensors' name for it: F32, BF16 …"""
+
+    @property
+    def readable(self) -> bool:
+        """Whether its values are plain numbers."""
+        return self.dtype in READABLE
 
     def read(self) -> Tensor:
         """Return the tensor, backed by the file until it is copied."""
@@ -141,7 +162,7 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
                 )
             for name in names:
                 part = file.get_slice(name)
-                tensors[name] = Stored(path, name, tuple(part.get_shape()), part.get_dtype())
+                tensors[name] = StoredTensor(path, name, tuple(part.get_shape()), part.get_dtype())
     return tensors
 
 
@@ -168,7 +189,7 @@ def match_names(
     return matched
 
 
-def check_fit(folder: Path, tensors: Mapping[str, Stored], pairings: Mapping[str, Pairing]) -> None:
+def check_fit(source: Path, tensors: Mapping[str, Stored], pairings: Mapping[str, Pairing]) -> None:
     """Raise one CheckpointError with everything that keeps `tensors` from filling the model."""
     faults = []
     needed = [name for name, pairing in pairings.items() if not (pairing.tied or pairing.zero_if_absent)]
@@ -179,22 +200,27 @@ def check_fit(folder: Path, tensors: Mapping[str, Stored], pairings: Mapping[str
     both = [(name, tensors[name], pairings[name].shape) for name in pairings if name in tensors]
     if misshapen := [f"{name} is {t.shape}, not {shape}" for name, t, shape in both if t.shape != shape]:
         faults.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
-    if coded := [f"{name} ({t.dtype})" for name, t, _ in both if t.dtype not in READABLE]:
+    if coded := [f"{name} ({t.dtype})" for name, t, _ in both if not t.readable]:
         faults.append(f"{len(coded)} quantised: {some(coded)}")
     if faults:
-        raise CheckpointError(f"{folder}: the weights do not fit config.json: {'; '.join(faults)}")
+        told = "config.json" if source.is_dir() else "what the file says of the model"
+        raise CheckpointError(f"{source}: the weights do not fit {told}: {'; '.join(faults)}")
 
 
 @torch.no_grad()
-def load_weights(folder: Path, model: nn.Module, family: Family) -> None:
+def load_weights(
+    source: Path, model: nn.Module, family: Family, tensors: Mapping[str, Stored] | None = None
+) -> None:
     """Fill `model` with a folder's weights, cast to the model's type.
+
+    tensors: what a file of another kind, `source`, holds under Hugging Face's names.
 
     Raises CheckpointError, before any weight is changed, when a file is missing or damaged or when
     names or shapes do not fit; and when a weight that config.json ties differs from its twin.
     """
     pairings = pair_weights(family, model)
-    tensors = match_names(family, stored_tensors(folder), pairings)
-    check_fit(folder, tensors, pairings)
+    tensors = match_names(family, stored_tensors(source) if tensors is None else tensors, pairings)
+    check_fit(source, tensors, pairings)
     own = dict(model.named_parameters(remove_duplicate=False))
     for name, pairing in pairings.items():
         if name not in tensors:
@@ -207,7 +233,7 @@ def load_weights(folder: Path, model: nn.Module, family: Family) -> None:
                 own[target].copy_(part)
             elif not torch.equal(own[target], part.to(own[target])):
                 raise CheckpointError(
-                    f"{folder}: config.json ties {name} to the token embedding, but stores other values; "
+                    f"{source}: config.json ties {name} to the token embedding, but stores other values; "
                     "set tie_word_embeddings to false in config.json"
                 )
 

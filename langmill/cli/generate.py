@@ -38,7 +38,7 @@ def generate(
     as_json: bool,
     overrides: dict[str, Any],
 ) -> None:
-    """Continue texts with the model in CHECKPOINT (a run, a Hugging Face folder or a hub name).
+    """Continue texts with the model in CHECKPOINT (a run, a Hugging Face folder, a .gguf file or a hub name).
 
     \b
     langmill generate runs/a --prompt "Once upon a time" --max-tokens 100 --seed 1

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("langmill.cli.train", "Train a model: langmill train lm FILE -o runs/a --budget 3m."),
     "predict": ("langmill.cli.predict", "Run a model on texts: an encoder fills in what is masked."),
     "generate": ("langmill.cli.generate", "Continue a text."),
+    "chat": ("langmill.cli.chat", "Talk with a model that was made to chat."),
     "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
     "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),
     "info": ("langmill.cli.info", "What a model is made of, what it costs, and a drawing of it."),
@@ -39,6 +40,7 @@ HABITS = {
     "test": "langmill evaluate CKPT DATA",
     "sample": "langmill generate CKPT --prompt …",
     "complete": "langmill generate CKPT --prompt …",
+    "talk": "langmill chat CKPT",
     "tokenize": "langmill tokenizer inspect CKPT TEXT",
 }
 """Names that users bring from elsewhere, and what to type here."""

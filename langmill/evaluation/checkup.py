@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from langmill.checkpoint import Checkpoint, load_checkpoint
+from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from langmill.checkpoint.locate import locate
 from langmill.core.errors import CheckpointError
 from langmill.core.log import format_count
 from langmill.evaluation.equivalences import (
+    LARGEST_COPY_BYTES,
     Check,
     model_checks,
     ours_is_transformers,
@@ -38,27 +41,42 @@ def check_checkpoint(path: str | Path) -> Iterator[Check]:
 
     Raises CheckpointError when there is no checkpoint at `path`; one that is damaged gives a failed check.
     """
-    folder = locate(path)
+    place = locate(path)
     try:
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(place)
     except CheckpointError as error:
         yield Check("opens", math.nan, 0.0, str(error))
         return
     model: Any = checkpoint.model
     yield Check("opens", 0.0, 0.0, describe(checkpoint))
     yield finite(model)
-    if checkpoint.tokenizer is None:
-        yield Check("tokenizer", None, 0.0, "there is no tokenizer.json; the model reads ids only")
-    else:
-        yield vocabularies(checkpoint.tokenizer, model.config.vocabulary)
-        yield round_trip(checkpoint.tokenizer)
-        yield tokenizer_is_transformers(folder, checkpoint.tokenizer, SAMPLES)
-    if model.config.decoder is None:
-        yield Check("equivalences", None, 0.0, "not a decoder")
+    with hugging_face_folder(place, checkpoint) as folder:
+        if checkpoint.tokenizer is None:
+            yield Check("tokenizer", None, 0.0, "there is no tokenizer.json; the model reads ids only")
+        else:
+            yield vocabularies(checkpoint.tokenizer, model.config.vocabulary)
+            yield round_trip(checkpoint.tokenizer)
+            if folder:
+                yield tokenizer_is_transformers(folder, checkpoint.tokenizer, SAMPLES)
+        if model.config.decoder is None:
+            yield Check("equivalences", None, 0.0, "not a decoder")
+            return
+        yield from model_checks(model)
+        yield saved_is_original(checkpoint)
+        if folder:
+            yield ours_is_transformers(folder, model)
+
+
+@contextlib.contextmanager
+def hugging_face_folder(place: Path, checkpoint: Checkpoint) -> Iterator[Path | None]:
+    """Yield a folder for Transformers: the checkpoint's own, of a GGUF file a copy; None where that is too large."""
+    size = sum(p.numel() * p.element_size() for p in checkpoint.model.parameters())
+    if place.is_dir() or size > LARGEST_COPY_BYTES:
+        yield place if place.is_dir() else None
         return
-    yield from model_checks(model)
-    yield saved_is_original(checkpoint)
-    yield ours_is_transformers(folder, model)
+    with tempfile.TemporaryDirectory(prefix="langmill-doctor-") as folder:
+        save_checkpoint(folder, checkpoint)
+        yield Path(folder)
 
 
 def describe(checkpoint: Checkpoint) -> str:

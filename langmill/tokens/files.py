@@ -78,6 +78,8 @@ def load_files(path: Path) -> Tokenizer:
     """Open the tokenizer at `path`: a folder, or its `tokenizer.json`."""
     if not path.exists():
         raise CheckpointError(f"{path}: no such tokenizer; give a folder with a {TOKENIZER}, or that file")
+    if path.suffix.lower() == ".gguf":
+        return packed_tokenizer(path)
     folder, file = (path, path / TOKENIZER) if path.is_dir() else (path.parent, path)
     config = read_config(folder)
     target: Backend | None = None
@@ -108,6 +110,17 @@ def load_files(path: Path) -> Tokenizer:
         config=config,
         target=None if target is None else Tokenizer(target, specials),
     )
+
+
+def packed_tokenizer(path: Path) -> Tokenizer:
+    """Open the tokenizer that a GGUF file holds."""
+    from langmill.core.gguf import read_header
+    from langmill.tokens.gguf import read_tokenizer
+
+    tokenizer = read_tokenizer(read_header(path))
+    if tokenizer is None:
+        raise CheckpointError(f"{path}: holds no tokenizer; give a folder with a {TOKENIZER}")
+    return tokenizer
 
 
 def read_backend(file: Path) -> Backend:

@@ -297,7 +297,8 @@ class Tokenizer:
         """Open the tokenizer of a folder (or a `tokenizer.json` itself, with what lies beside it).
 
         Folders from before that file open too: those of BERT, GPT-2, RoBERTa, BART, T5, XLM-RoBERTa, Llama,
-        Mistral and Marian. Raises a CheckpointError that names the file when there is none or it is damaged.
+        Mistral and Marian; and so does a GGUF file. Raises a CheckpointError that names the file when there is
+        none or it is damaged.
         """
         from langmill.tokens.files import load_files
 
