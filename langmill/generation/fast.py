@@ -37,7 +37,7 @@ def obstacle(model: Transformer, rows: int) -> str:
         return "numba is not installed"
     if rows > MAXIMUM_ROWS:
         return f"{rows} rows are more than {MAXIMUM_ROWS}"
-    if model.decoder is None or model.encoder is not None:
+    if not isinstance(model, Transformer) or model.decoder is None or model.encoder is not None:
         return "the model is not a plain decoder"
     c, whole = model.decoder.config, model.config
     if c.attention_scale or c.embed_scale != 1 or c.position_offset or c.input_norm or c.segments:

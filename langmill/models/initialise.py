@@ -9,7 +9,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from langmill.models.config import TransformerConfig
-from langmill.models.recurrent import Recurrent, RecurrentConfig, RecurrentLayer
+from langmill.models.recurrent import Recurrent, RecurrentConfig
+from langmill.models.recurrent_layers import RecurrentLayer
 from langmill.models.transformer import Attention, FeedForward, Transformer
 
 FILLERS = ("normal_", "uniform_", "kaiming_uniform_", "ones_", "zeros_")
@@ -124,16 +125,31 @@ def initialise_recurrent(model: Recurrent, generator: torch.Generator) -> None:
     | output layer, untied         | zero: the first prediction is uniform                                    |
     | from the input               | uniform in ±sqrt(3 / inputs), which keeps the input's variance           |
     | from the last state          | orthogonal, each gate by itself (Saxe et al. 2014, arXiv:1312.6120)      |
+    | attention's matrices, bridge | as those from the input                                                  |
+    | energy of additive attention | zero: every state is looked at alike (Bahdanau et al. 2015, appendix B.1)|
     | biases                       | 0, but 1 for the LSTM's forget gate (Jozefowicz et al. 2015)             |
     """
+
+    def spread(weight: torch.Tensor) -> None:
+        bound = (3 / weight.shape[1]) ** 0.5
+        weight.uniform_(-bound, bound, generator=generator)
+
     model.embed.weight.normal_(0, 0.02 if model.config.tie_output else 0.1, generator=generator)
     if not model.config.tie_output:
         model.output.weight.zero_()
     model.output.bias.zero_()
-    for layer in model.layers:
-        assert isinstance(layer, RecurrentLayer)
-        bound = (3 / layer.weight_input.shape[1]) ** 0.5
-        layer.weight_input.uniform_(-bound, bound, generator=generator)
+    for part in (model.attention, model.bridge):
+        for module in () if part is None else part.modules():
+            if isinstance(module, nn.Linear):
+                spread(module.weight)
+    if model.bridge is not None:
+        model.bridge.bias.zero_()
+    if model.attention is not None and model.attention.additive:
+        model.attention.energy.zero_()
+    for layer in model.modules():
+        if not isinstance(layer, RecurrentLayer):
+            continue
+        spread(layer.weight_input)
         size = layer.weight_hidden.shape[1]
         for gate in layer.weight_hidden.split(size):
             nn.init.orthogonal_(gate, generator=generator)
