@@ -23,7 +23,7 @@ LAYERS = {
 RECURRENT = Family(
     name="langmill_recurrent",
     config_class=RecurrentConfig,
-    architecture="LangmillRecurrentForCausalLM",
+    architecture="LangmillRecurrent",
     fields={
         "vocabulary": "vocab_size",
         "kind": "cell",
