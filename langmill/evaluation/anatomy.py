@@ -155,6 +155,6 @@ def draw_recurrent(config: RecurrentConfig) -> tuple[str, ...]:
     elif config.role == "pair":
         lines += ["bridge    the encoder's last states → the decoder's first"]
         lines += [f"decoder   {embedding}", layers]
-        when = "before each token, which is read with it" if config.attention == "bahdanau" else "after a row"
-        lines += [f"          {config.attention} attention to the encoder's states {when} → tanh"]
+        fed = ", read with the token" if config.attention == "bahdanau" else ""
+        lines += [f"          {config.attention} attention to the encoder's states{fed} → tanh"]
     return (*lines, f"scores    {config.vocabulary:,} ({tied}, bias)")

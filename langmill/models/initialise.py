@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from langmill.models.config import TransformerConfig
 from langmill.models.recurrent import Recurrent, RecurrentConfig
-from langmill.models.recurrent_layers import RecurrentLayer
+from langmill.models.recurrent_layers import RecurrentLayer, TextAttention
 from langmill.models.transformer import Attention, FeedForward, Transformer
 
 FILLERS = ("normal_", "uniform_", "kaiming_uniform_", "ones_", "zeros_")
@@ -138,22 +138,19 @@ def initialise_recurrent(model: Recurrent, generator: torch.Generator) -> None:
     if not model.config.tie_output:
         model.output.weight.zero_()
     model.output.bias.zero_()
-    for part in (model.attention, model.bridge):
-        for module in () if part is None else part.modules():
-            if isinstance(module, nn.Linear):
-                spread(module.weight)
-    if model.bridge is not None:
-        model.bridge.bias.zero_()
-    if model.attention is not None and model.attention.additive:
-        model.attention.energy.zero_()
-    for layer in model.modules():
-        if not isinstance(layer, RecurrentLayer):
-            continue
-        spread(layer.weight_input)
-        size = layer.weight_hidden.shape[1]
-        for gate in layer.weight_hidden.split(size):
-            nn.init.orthogonal_(gate, generator=generator)
-        layer.bias_input.zero_()
-        layer.bias_hidden.zero_()
-        if layer.kind == "lstm":
-            layer.bias_input[size : 2 * size] = 1  # input, forget, cell, output
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module is not model.output:
+            spread(module.weight)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, TextAttention) and module.additive:
+            module.energy.zero_()
+        elif isinstance(module, RecurrentLayer):
+            spread(module.weight_input)
+            size = module.outputs
+            for gate in module.weight_hidden.split(size):
+                nn.init.orthogonal_(gate, generator=generator)
+            module.bias_input.zero_()
+            module.bias_hidden.zero_()
+            if module.kind == "lstm":
+                module.bias_input[size : 2 * size] = 1  # input, forget, cell, output

@@ -47,7 +47,7 @@ class RecurrentConfig:
     dropout: float = 0.0
     """Of the channels between layers, the same ones at every token of a text."""
     embed_dropout: float = 0.0
-    """Of the vocabulary: a word dropped is dropped wherever it stands."""
+    """Of the vocabulary: a word dropped is dropped wherever it stands; each side of a pair drops its own."""
     weight_drop: float = 0.0
     """Of the weights from one token's state to the next one's."""
     tie_output: bool = True

@@ -121,8 +121,15 @@ def run_layer(
 
     x: (B, T, inputs), or (P, inputs) with `sizes`, how many sequences have a first, a second … token.
     """
-    run: Any = torch.lstm if kind == "lstm" else torch.gru
-    before = state if kind == "lstm" else state[0]
+    lstm = kind == "lstm"
+    if sizes is None and x.shape[1] == 1 and len(weights) == 4:
+        # For a single token the functions for whole texts spend most of their time on preparations.
+        step: Any = torch.lstm_cell if lstm else torch.gru_cell
+        now = [part[0] for part in state]
+        new = step(x[:, 0], now, *weights) if lstm else (step(x[:, 0], now[0], *weights),)
+        return new[0][:, None], tuple(part[None] for part in new)
+    run: Any = torch.lstm if lstm else torch.gru
+    before = state if lstm else state[0]
     settings = weights, True, 1, 0.0, training, len(weights) == 8
     out, *after = run(x, before, *settings, True) if sizes is None else run(x, sizes, before, *settings)
     return out, tuple(after)
