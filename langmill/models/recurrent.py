@@ -278,13 +278,7 @@ class Recurrent(nn.Module):
         decoder_valid: Tensor | None = None,
     ) -> Tensor:
         """Return logits (B, T, V); see `protocol.score_texts`."""
-        memory = None if self.encoder is None else self.encode(ids, valid=valid, starts=starts)
+        read = self.encode(ids, valid=valid, starts=starts) if self.encoder else None
         return score_texts(
-            self,
-            ids,
-            memory,
-            valid=valid,
-            starts=starts,
-            decoder_ids=decoder_ids,
-            decoder_valid=decoder_valid,
+            self, ids, read, valid=valid, starts=starts, decoder_ids=decoder_ids, decoder_valid=decoder_valid
         )

@@ -401,15 +401,7 @@ class Transformer(nn.Module):
         decoder_valid: Tensor | None = None,
     ) -> Tensor:
         """Return logits (B, T, V); see `protocol.score_texts`."""
-        memory = None
-        if self.encoder is not None:
-            memory = self.encode(ids, valid=valid, starts=starts, segments=segments)
+        read = self.encode(ids, valid=valid, starts=starts, segments=segments) if self.encoder else None
         return score_texts(
-            self,
-            ids,
-            memory,
-            valid=valid,
-            starts=starts,
-            decoder_ids=decoder_ids,
-            decoder_valid=decoder_valid,
+            self, ids, read, valid=valid, starts=starts, decoder_ids=decoder_ids, decoder_valid=decoder_valid
         )
