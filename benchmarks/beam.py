@@ -173,7 +173,12 @@ def write_model(folder: Path) -> None:
         for weight in model.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05 + (weight.dim() == 1) * 0.5)
     save_checkpoint(folder, Checkpoint(model, family="marian"))
-    ids = {"decoder_start_token_id": PAD, "pad_token_id": PAD, "eos_token_id": END, "forced_eos_token_id": None}
+    ids = {
+        "decoder_start_token_id": PAD,
+        "pad_token_id": PAD,
+        "eos_token_id": END,
+        "forced_eos_token_id": None,
+    }
     for name in ("config.json", "generation_config.json"):
         written = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps(written | ids))

@@ -18,8 +18,9 @@ def doctor(checkpoint: str | None, try_compile: bool, as_json: bool) -> None:
     """Tell what this machine can do; or, with CKPT, whether a checkpoint holds.
 
     The checkpoint's files, weights and tokenizer are looked at, and what must come out the same is
-    computed both ways: batched = single, padded = unpadded, cached = uncached, packed = separate,
-    saved and loaded = original, ours = Transformers. The exit status is 1 when something fails.
+    computed both ways: batched = single, padded = unpadded, cached = uncached, reordered = read afresh,
+    packed = separate, saved and loaded = original, ours = Transformers. The exit status is 1 when
+    something fails.
     """
     if checkpoint is None:
         _machine(try_compile, as_json)

@@ -53,8 +53,8 @@ def train(
 ) -> None:
     """Train TASK on DATA (files, folders, globs): pre-train from scratch, or --from a checkpoint.
 
-    TASK: lm (the next token: decoders, LSTM, GRU), mlm (hidden tokens: encoders), denoise (damaged text:
-    encoder-decoders).
+    TASK: lm (the next token: decoders), mlm (hidden tokens: encoders), denoise (damaged text:
+    encoder-decoders), each as a Transformer, LSTM or GRU.
 
     \b
     langmill train lm book.txt --budget 3m -o runs/book

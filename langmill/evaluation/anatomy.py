@@ -21,6 +21,7 @@ PARTS = {
     "cross": "cross-attention",
     "feed_forward": "feed-forward",
     "layers": "recurrent layers",
+    "bridge": "bridge",
     "output": "output",
     "transform": "output",
 }
@@ -77,7 +78,7 @@ def anatomy(model: Any) -> Anatomy:
 
     Operations are two for each weight that multiplies (Kaplan et al. 2020, arXiv:2001.08361, table 1: the
     embeddings do not, the output layer does even where it is tied), and 4 · layers · width for each token
-    of context that attention looks at.
+    of context that attention looks at; the decoder of a recurrent pair has one such layer.
     """
     config = model.config
     parts = count_parts(model)
@@ -86,7 +87,8 @@ def anatomy(model: Any) -> Anatomy:
     if config.has_output:
         multiplying += model.output.weight.numel()
     if isinstance(config, RecurrentConfig):
-        return Anatomy(parts, 2.0 * multiplying, 0.0, 0, draw_recurrent(config))
+        looking = 4.0 * config.width if config.role == "pair" else 0.0
+        return Anatomy(parts, 2.0 * multiplying, looking, 0, draw_recurrent(config))
     stacks = [stack for stack in (config.encoder, config.decoder) if stack is not None]
     looking = sum(4.0 * stack.layers * stack.heads * stack.head_width for stack in stacks)
     decoder = config.decoder
@@ -140,11 +142,20 @@ def draw_stack(name: str, stack: StackConfig, vocabulary: int) -> list[str]:
 
 
 def draw_recurrent(config: RecurrentConfig) -> tuple[str, ...]:
-    """Return a recurrent network as lines."""
-    inner = "" if config.layers == 1 else f", {config.hidden} wide inside"
+    """Return a recurrent network as lines, what is read first on top."""
+    layers = f"{config.layers:>7} × {config.kind}"
+    layers += "" if config.layers == 1 else f", {config.hidden} wide inside"
+    layers += f", {config.width} wide at the end"
+    embedding = f"{config.vocabulary:,} tokens → {config.width}"
     tied = "the embedding's weights" if config.tie_output else "weights of its own"
-    return (
-        f"{config.kind:9} {config.vocabulary:,} tokens → {config.width}",
-        f"{config.layers:>7} × {config.kind}{inner}, {config.width} wide at the end",
-        f"scores    {config.vocabulary:,} ({tied}, bias)",
-    )
+    lines = []
+    if config.encoder:
+        lines += [f"encoder   {embedding}", f"{layers}, half forwards and half backwards"]
+    if config.role == "decoder":
+        lines += [f"{config.kind:9} {embedding}", layers]
+    elif config.role == "pair":
+        lines += ["bridge    the encoder's last states → the decoder's first"]
+        lines += [f"decoder   {embedding}", layers]
+        fed = ", read with the token" if config.attention == "bahdanau" else ""
+        lines += [f"          {config.attention} attention to the encoder's states{fed} → tanh"]
+    return (*lines, f"scores    {config.vocabulary:,} ({tied}, bias)")

@@ -12,6 +12,7 @@ from typing import Any
 
 from langmill.core.files import atomic_write
 from langmill.core.log import format_count, format_seconds
+from langmill.models.families.recurrent import RECURRENT
 from langmill.tasks.base import Use
 from langmill.training.budget import Plan
 from langmill.training.job import Outcome
@@ -35,22 +36,27 @@ def write_card(
     started_from = (
         f"fine-tuned from `{settings.from_checkpoint}`" if settings.from_checkpoint else "from scratch"
     )
+    own = facts["family"] == RECURRENT.name
+    elsewhere = (
+        f"The folder opens in Transformers too: `{use.transformers_class}.from_pretrained({str(folder)!r})`."
+    )
+    if own:
+        elsewhere = "Transformers has no class for recurrent networks: the folder opens in langmill alone."
     next_steps = ", ".join(
         f"`langmill {command.format(shlex.quote(str(folder)))}`" for command in use.commands
     )
     atomic_write(
         folder / "README.md",
         f"""---
-library_name: transformers
+library_name: {"langmill" if own else "transformers"}
 pipeline_tag: {use.pipeline}
 tags: [langmill, {task}]
 ---
 
 # {folder.name}
 
-A {model.family} {use.kind} of {format_count(plan.parameters)} parameters ({model.layers} layers, width {model.width}, \
-{model.heads} heads, context {model.context}, vocabulary {facts["vocabulary"]}), trained {started_from} by langmill \
-{__version__}. The run is {state}.
+A {model.family} {use.kind} of {format_count(plan.parameters)} parameters ({plan.sizes}, vocabulary \
+{facts["vocabulary"]}), trained {started_from} by langmill {__version__}. The run is {state}.
 
 | held-out metric | value |
 |---|---|
@@ -87,6 +93,6 @@ model = langmill.load({str(folder)!r})
 print({use.python})
 ```
 
-The folder opens in Transformers too: `{use.transformers_class}.from_pretrained({str(folder)!r})`.
+{elsewhere}
 """,
     )

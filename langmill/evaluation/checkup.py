@@ -23,6 +23,7 @@ from langmill.evaluation.equivalences import (
     saved_is_original,
     tokenizer_is_transformers,
 )
+from langmill.models.recurrent import RecurrentConfig
 from langmill.tokens.tokenizer import Tokenizer
 
 SAMPLES = {
@@ -58,9 +59,6 @@ def check_checkpoint(path: str | Path) -> Iterator[Check]:
             yield round_trip(checkpoint.tokenizer)
             if folder:
                 yield tokenizer_is_transformers(folder, checkpoint.tokenizer, SAMPLES)
-        if model.config.decoder is None:
-            yield Check("equivalences", None, 0.0, "not a decoder")
-            return
         yield from model_checks(model)
         yield saved_is_original(checkpoint)
         if folder:
@@ -84,9 +82,10 @@ def describe(checkpoint: Checkpoint) -> str:
     config: Any = checkpoint.model.config
     stack = config.output_stack
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
+    inside = stack.kind if isinstance(stack, RecurrentConfig) else f"{stack.heads} heads"
     return (
         f"{checkpoint.family}, {format_count(parameters)} parameters: {stack.layers} layers, "
-        f"width {stack.width}, {stack.heads} heads, context {stack.max_positions}, "
+        f"width {stack.width}, {inside}, context {stack.max_positions}, "
         f"vocabulary {config.vocabulary}"
     )
 

@@ -1,10 +1,10 @@
-"""What must come out the same however a model is used: checks that run on any decoder. [evaluation]
+"""What must come out the same however a model is used: checks that run on any architecture. [evaluation]
 
 Each check compares scores (logits) of the model that are computed in two ways, on drawn token ids. Its
 difference is the largest over all scores, divided by the largest score where that is above 1: rounding
 grows with the size of the numbers.
 
-Shape letters: B rows, T tokens, V vocabulary.
+Shape letters: B rows, T tokens, S tokens that an encoder reads for a decoder, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.checkpoint.locate import read_object
 from langmill.generation.decoder import TorchDecoder
 from langmill.generation.fast import FastDecoder, obstacle
+from langmill.models.families import find_family
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Allowed difference by the weights' precision, some ten times what rounding gave on sound models."""
@@ -84,73 +86,150 @@ def draw_ids(model: Any, rows: int = ROWS, tokens: int = TOKENS, *, seed: int = 
     stack = model.config.output_stack
     generator = torch.Generator().manual_seed(seed)
     size = (rows, min(tokens, stack.max_positions))
-    return torch.randint(model.config.vocabulary, size, generator=generator).to(model.output.weight.device)
+    return torch.randint(model.config.vocabulary, size, generator=generator).to(_weight(model).device)
+
+
+def draw_source(model: Any, rows: int = ROWS) -> Tensor | None:
+    """Return drawn ids for the encoder of an encoder-decoder to read, (rows, tokens); None for a lone stack."""
+    config = model.config
+    if config.encoder is None or config.decoder is None:
+        return None
+    return draw_ids(model, rows, min(TOKENS - 3, config.encoder.max_positions), seed=2)
+
+
+def scores_of(
+    model: Any,
+    ids: Tensor,
+    source: Tensor | None = None,
+    *,
+    valid: Tensor | None = None,
+    source_valid: Tensor | None = None,
+    starts: Tensor | None = None,
+) -> Tensor:
+    """Return the scores of ids (B, T), given `source` (B, S) in an encoder-decoder.
+
+    (B, T, V), or the states (B, T, D) of an encoder that scores nothing. valid, source_valid: False at padding.
+    """
+    if source is not None:
+        return model(source, valid=source_valid, decoder_ids=ids, decoder_valid=valid)
+    if not model.config.has_output:
+        return model.encode(ids, valid=valid, starts=starts)
+    return model(ids, valid=valid, starts=starts)
 
 
 def tolerance_of(model: Any) -> float:
     """Return the difference that rounding may cause."""
-    return TOLERANCE.get(model.output.weight.dtype, TOLERANCE[torch.bfloat16])
+    return TOLERANCE.get(_weight(model).dtype, TOLERANCE[torch.bfloat16])
 
 
 @torch.no_grad()
 def batched_is_single(model: Any) -> Check:
     """Rows of a batch score as each does by itself."""
-    ids = draw_ids(model)
-    together = model.score(model.decode(ids))
-    alone = torch.cat([model.score(model.decode(row[None])) for row in ids])
-    return Check("batched = single", largest_difference(together, alone), tolerance_of(model))
+    ids, source = draw_ids(model), draw_source(model)
+    together = scores_of(model, ids, source)
+    alone = [scores_of(model, ids[i : i + 1], _rows(source, [i])) for i in range(len(ids))]
+    return Check("batched = single", largest_difference(together, torch.cat(alone)), tolerance_of(model))
 
 
 @torch.no_grad()
 def padded_is_unpadded(model: Any) -> Check:
-    """Rows padded on the left or on the right score as without padding."""
-    ids = draw_ids(model)
-    rows, tokens = ids.shape
+    """Rows padded on the left or on the right score as without padding; an encoder-decoder's on both sides."""
+    ids, source = draw_ids(model), draw_source(model)
     worst = 0.0
     for left in (False, True):
-        lengths = [max(1, tokens - 5 * row) for row in range(rows)]
-        padded, valid = draw_ids(model, seed=1), torch.zeros_like(ids, dtype=torch.bool)
-        for row, length in enumerate(lengths):
-            places = _places(tokens, length, left=left)
-            padded[row, places], valid[row, places] = ids[row, :length], True
-        scores = model.score(model.decode(padded, valid=valid))
-        for row, length in enumerate(lengths):
-            alone = model.score(model.decode(ids[row : row + 1, :length]))[0]
-            found = largest_difference(scores[row, _places(tokens, length, left=left)], alone)
-            worst = _worse(worst, found)
+        padded, valid = _padded(model, ids, 5, left=left)
+        wide, wide_valid = (None, None) if source is None else _padded(model, source, 4, left=left)
+        scores = scores_of(model, padded, wide, valid=valid, source_valid=wide_valid)
+        for row in range(len(ids)):
+            text = None if wide is None or wide_valid is None else wide[row : row + 1, wide_valid[row]]
+            alone = scores_of(model, padded[row : row + 1, valid[row]], text)[0]
+            worst = _worse(worst, largest_difference(scores[row, valid[row]], alone))
     return Check("padded = unpadded", worst, tolerance_of(model))
+
+
+def _padded(model: Any, ids: Tensor, step: int, *, left: bool) -> tuple[Tensor, Tensor]:
+    """Return ids (B, T) whose row i has lost i · step tokens to padding, drawn too, and where it has none."""
+    rows, tokens = ids.shape
+    lengths = [max(1, tokens - step * row) for row in range(rows)]
+    padded, valid = draw_ids(model, rows, tokens, seed=1), torch.zeros_like(ids, dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        places = slice(tokens - length, tokens) if left else slice(0, length)
+        padded[row, places], valid[row, places] = ids[row, :length], True
+    return padded, valid
 
 
 @torch.no_grad()
 def cached_is_uncached(model: Any) -> Check:
     """A text fed in pieces through the cache scores as in one; rows padded on the left too."""
-    ids = draw_ids(model)
+    name, tolerance = "cached = uncached", tolerance_of(model)
+    if model.config.decoder is None:
+        return Check(name, None, tolerance, "an encoder reads whole texts")
+    tokens = draw_ids(model).shape[1]
     worst = _worse(
-        _cached_difference(model, ids, pad=0), _cached_difference(model, ids, pad=min(3, ids.shape[1] - 1))
+        _cached_difference(model, pad=0), _cached_difference(model, pad=min(TOKENS // 3, tokens - 1))
     )
-    return Check("cached = uncached", worst, tolerance_of(model))
+    return Check(name, worst, tolerance)
 
 
-def _cached_difference(model: Any, ids: Tensor, *, pad: int) -> float:
+def _cached_difference(model: Any, *, pad: int) -> float:
     """Feed half of the tokens, a quarter, then one by one; row i is padded by i · pad slots at the left."""
+    ids, source = draw_ids(model), draw_source(model)
     rows, tokens = ids.shape
     empty = [min(row * pad, tokens - 1) for row in range(rows)]
     valid = torch.ones_like(ids, dtype=torch.bool)
     for row, slots in enumerate(empty):
         valid[row, :slots] = False
-    cache = model.new_cache(rows, tokens)
+    cache = _new_cache(model, rows, tokens, source)
     cuts = sorted({0, tokens // 2, 3 * tokens // 4, *range(max(tokens - STEPS, 3 * tokens // 4), tokens + 1)})
     parts = [
         model.score(model.decode(ids[:, begin:end], valid=valid[:, begin:end] if pad else None, cache=cache))
         for begin, end in itertools.pairwise(cuts)
     ]
-    whole = [model.score(model.decode(ids[row : row + 1, slots:]))[0] for row, slots in enumerate(empty)]
+    whole = [
+        scores_of(model, ids[row : row + 1, slots:], _rows(source, [row]))[0]
+        for row, slots in enumerate(empty)
+    ]
     return largest_difference(torch.cat(parts, 1)[valid], torch.cat(whole))
+
+
+@torch.no_grad()
+def reordered_is_fresh(model: Any) -> Check:
+    """Rows of a cache that are repeated and take each other's places, as beams do, score as read afresh."""
+    name, tolerance = "reordered = read afresh", tolerance_of(model)
+    if model.config.decoder is None:
+        return Check(name, None, tolerance, "an encoder reads whole texts")
+    ids, source = draw_ids(model), draw_source(model)
+    tokens = ids.shape[1]
+    if tokens < 2:
+        return Check(name, None, tolerance, "the model looks back over a single token")
+    cache = _new_cache(model, ROWS, tokens, source)
+    model.decode(ids[:, : tokens // 2], cache=cache)
+    cache.repeat(2)
+    beams = draw_ids(model, 2 * ROWS, seed=3)  # each goes on in its own way
+    beams[:, : tokens // 2] = ids[:, : tokens // 2].repeat_interleave(2, 0)
+    third = max(tokens // 2 + 1, 3 * tokens // 4)
+    scores = model.score(model.decode(beams[:, tokens // 2 : third], cache=cache))
+    worst = largest_difference(scores, _of_beams(model, beams[:, :third], source)[:, tokens // 2 :])
+    kept = torch.tensor([1, 0, 5, 5], device=ids.device)  # the second text is done
+    cache.reorder(kept)
+    if third < tokens:
+        scores = model.score(model.decode(beams[kept, third:], cache=cache))
+        fresh = _of_beams(model, beams[kept], _rows(source, [0, 2]))
+        worst = _worse(worst, largest_difference(scores, fresh[:, third:]))
+    return Check(name, worst, tolerance)
+
+
+def _of_beams(model: Any, beams: Tensor, source: Tensor | None) -> Tensor:
+    """Return the scores of rows of which two at a time belong to a text."""
+    return scores_of(model, beams, None if source is None else source.repeat_interleave(2, 0))
 
 
 @torch.no_grad()
 def packed_is_separate(model: Any) -> Check:
     """Documents packed into one row score as each does by itself."""
+    name, tolerance = "packed = separate", tolerance_of(model)
+    if draw_source(model) is not None:
+        return Check(name, None, tolerance, "an encoder-decoder reads one text a row")
     ids = draw_ids(model, rows=1)
     tokens = ids.shape[1]
     cuts = sorted({0, tokens // 4, tokens // 2 + 1, tokens})
@@ -158,9 +237,9 @@ def packed_is_separate(model: Any) -> Check:
     starts = torch.zeros_like(ids)
     for begin, end in itertools.pairwise(cuts):
         starts[:, begin:end] = begin
-    packed = model.score(model.decode(ids, starts=starts))
-    separate = torch.cat([model.score(model.decode(ids[:, a:b])) for a, b in itertools.pairwise(cuts)], 1)
-    return Check("packed = separate", largest_difference(packed, separate), tolerance_of(model))
+    packed = scores_of(model, ids, starts=starts)
+    separate = torch.cat([scores_of(model, ids[:, a:b]) for a, b in itertools.pairwise(cuts)], 1)
+    return Check(name, largest_difference(packed, separate), tolerance)
 
 
 @torch.no_grad()
@@ -195,12 +274,11 @@ def saved_is_original(checkpoint: Checkpoint) -> Check:
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if size > LARGEST_COPY_BYTES:
         return Check(name, None, 0.0, f"its {size / 1e9:.0f} GB are not written for a check")
-    ids = draw_ids(model)
-    weight: Tensor = model.output.weight
+    ids, source, weight = draw_ids(model), draw_source(model), _weight(model)
     with tempfile.TemporaryDirectory(prefix="langmill-doctor-") as folder:
         save_checkpoint(folder, checkpoint)
         again = load_checkpoint(folder, dtype=weight.dtype, device=weight.device)
-        difference = largest_difference(again.model(ids), model(ids))
+        difference = largest_difference(scores_of(again.model, ids, source), scores_of(model, ids, source))
     if checkpoint.tokenizer is not None and (
         again.tokenizer is None or again.tokenizer.fingerprint() != checkpoint.tokenizer.fingerprint()
     ):
@@ -212,13 +290,14 @@ MODEL_CHECKS: tuple[Callable[[Any], Check], ...] = (
     batched_is_single,
     padded_is_unpadded,
     cached_is_uncached,
+    reordered_is_fresh,
     packed_is_separate,
     fast_is_plain,
 )
 
 
 def model_checks(model: Any) -> Iterator[Check]:
-    """Yield each check of a decoder; the model is put into evaluation mode."""
+    """Yield each check of a model, which is put into evaluation mode."""
     model.eval()
     for check in MODEL_CHECKS:
         yield check(model)
@@ -226,16 +305,23 @@ def model_checks(model: Any) -> Iterator[Check]:
 
 @torch.no_grad()
 def ours_is_transformers(folder: Path, model: Any) -> Check:
-    """Transformers reads the folder to the same scores, where it is installed."""
+    """Transformers reads the folder to the same scores, where it is installed and knows the architecture."""
     name, tolerance = "ours = Transformers", tolerance_of(model)
     module = _transformers()
     if module is None:
         return Check(name, None, tolerance, "transformers is not installed")
-    dtype = model.output.weight.dtype
-    theirs = module.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
-    ids = draw_ids(model)
-    found = theirs.to(ids.device)(ids, use_cache=False).logits
-    return Check(name, largest_difference(model(ids), found), tolerance, f"transformers {module.__version__}")
+    family = find_family(read_object(folder / "config.json"))
+    architecture = family.architecture if model.config.has_output else family.bare
+    if not hasattr(module, architecture):
+        return Check(name, None, tolerance, f"transformers has no {family.name}")
+    kind = getattr(module, architecture)
+    theirs = kind.from_pretrained(folder, local_files_only=True, dtype=_weight(model).dtype).eval()
+    ids, source = draw_ids(model), draw_source(model)
+    given = {"input_ids": ids} if source is None else {"input_ids": source, "decoder_input_ids": ids}
+    found = theirs.to(ids.device)(**given)
+    wanted = found.logits if model.config.has_output else found.last_hidden_state
+    difference = largest_difference(scores_of(model, ids, source), wanted)
+    return Check(name, difference, tolerance, f"transformers {module.__version__}")
 
 
 def tokenizer_is_transformers(folder: Path, tokenizer: Any, samples: dict[str, str]) -> Check:
@@ -269,8 +355,20 @@ def _transformers() -> Any:
     return module
 
 
-def _places(tokens: int, length: int, *, left: bool) -> slice:
-    return slice(tokens - length, tokens) if left else slice(0, length)
+def _weight(model: Any) -> Tensor:
+    """Return a weight, for its type and device."""
+    return next(model.parameters())
+
+
+def _rows(source: Tensor | None, rows: list[int]) -> Tensor | None:
+    return None if source is None else source[rows]
+
+
+def _new_cache(model: Any, rows: int, slots: int, source: Tensor | None) -> Any:
+    """Return an empty cache, which knows what the encoder read if there is one."""
+    if source is None:
+        return model.new_cache(rows, slots)
+    return model.new_cache(rows, slots, memory=model.encode(source))
 
 
 def _worse(a: float, b: float) -> float:

@@ -40,7 +40,7 @@ def obstacle(model: Transformer, rows: int) -> str:
         return "numba is not installed"
     if rows > MAXIMUM_ROWS:
         return f"{rows} rows are more than {MAXIMUM_ROWS}"
-    if model.decoder is None:
+    if not isinstance(model, Transformer) or model.decoder is None:
         return "the model has no Transformer decoder"
     c = model.decoder.config
     if c.segments or model.config.output_transform or (c.cross and c.qk_norm):

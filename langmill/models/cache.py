@@ -8,6 +8,19 @@ from torch import Tensor
 from langmill.models.config import StackConfig
 
 
+def remaining_texts(rows: Tensor, before: int, texts: int) -> Tensor | None:
+    """Return which of the `texts` that an encoder read still have rows, of `before`, among `rows`; None: all.
+
+    Rows that share a text stand side by side; all of them stay or all go.
+
+    >>> remaining_texts(torch.tensor([1, 0, 5, 5]), 6, 3)
+    tensor([0, 2])
+    """
+    sharing = before // texts
+    left = rows[::sharing] // sharing
+    return left if len(left) < texts else None
+
+
 class Cache:
     """Preallocated keys and values for a batch that advances in step.
 
@@ -60,15 +73,10 @@ class Cache:
         self.valid = self.valid.repeat_interleave(times, 0)
 
     def reorder(self, rows: Tensor) -> None:
-        """Keep rows[i] as row i, as beam search and finished sequences need.
-
-        Rows that share an encoder's text stand side by side and share one row of `memory`; all of them
-        stay or all go.
-        """
+        """Keep rows[i] as row i, as beam search and finished sequences need; see `remaining_texts`."""
         if self.memory:
-            sharing = len(self.valid) // len(self.memory[0][0])
-            texts = rows[::sharing] // sharing  # (M,)
-            if len(texts) < len(self.memory[0][0]):
+            texts = remaining_texts(rows, len(self.valid), len(self.memory[0][0]))
+            if texts is not None:
                 self.memory = [(key[texts], value[texts]) for key, value in self.memory]
                 self.memory_mask = None if self.memory_mask is None else self.memory_mask[texts]
         if len(rows) == len(self.valid):

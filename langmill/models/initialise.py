@@ -9,7 +9,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from langmill.models.config import TransformerConfig
-from langmill.models.recurrent import Recurrent, RecurrentConfig, RecurrentLayer
+from langmill.models.recurrent import Recurrent, RecurrentConfig
+from langmill.models.recurrent_layers import RecurrentLayer, TextAttention
 from langmill.models.transformer import Attention, FeedForward, Transformer
 
 FILLERS = ("normal_", "uniform_", "kaiming_uniform_", "ones_", "zeros_")
@@ -124,20 +125,32 @@ def initialise_recurrent(model: Recurrent, generator: torch.Generator) -> None:
     | output layer, untied         | zero: the first prediction is uniform                                    |
     | from the input               | uniform in ±sqrt(3 / inputs), which keeps the input's variance           |
     | from the last state          | orthogonal, each gate by itself (Saxe et al. 2014, arXiv:1312.6120)      |
+    | attention's matrices, bridge | as those from the input                                                  |
+    | energy of additive attention | zero: every state is looked at alike (Bahdanau et al. 2015, appendix B.1)|
     | biases                       | 0, but 1 for the LSTM's forget gate (Jozefowicz et al. 2015)             |
     """
+
+    def spread(weight: torch.Tensor) -> None:
+        bound = (3 / weight.shape[1]) ** 0.5
+        weight.uniform_(-bound, bound, generator=generator)
+
     model.embed.weight.normal_(0, 0.02 if model.config.tie_output else 0.1, generator=generator)
     if not model.config.tie_output:
         model.output.weight.zero_()
     model.output.bias.zero_()
-    for layer in model.layers:
-        assert isinstance(layer, RecurrentLayer)
-        bound = (3 / layer.weight_input.shape[1]) ** 0.5
-        layer.weight_input.uniform_(-bound, bound, generator=generator)
-        size = layer.weight_hidden.shape[1]
-        for gate in layer.weight_hidden.split(size):
-            nn.init.orthogonal_(gate, generator=generator)
-        layer.bias_input.zero_()
-        layer.bias_hidden.zero_()
-        if layer.kind == "lstm":
-            layer.bias_input[size : 2 * size] = 1  # input, forget, cell, output
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module is not model.output:
+            spread(module.weight)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, TextAttention) and module.additive:
+            module.energy.zero_()
+        elif isinstance(module, RecurrentLayer):
+            spread(module.weight_input)
+            size = module.outputs
+            for gate in module.weight_hidden.split(size):
+                nn.init.orthogonal_(gate, generator=generator)
+            module.bias_input.zero_()
+            module.bias_hidden.zero_()
+            if module.kind == "lstm":
+                module.bias_input[size : 2 * size] = 1  # input, forget, cell, output

@@ -1,6 +1,6 @@
 """What every language model offers to objectives, generation and evaluation. [models]
 
-Two kinds exist: the Transformer and (later) recurrent networks. Nothing outside `models` and
+Two kinds exist: the Transformer and recurrent networks. Nothing outside `models` and
 `checkpoint` asks which of them it holds; they share these methods, not a class.
 
 Shape letters: B batch, T new tokens, D width, V vocabulary.
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
+
+from langmill.core.errors import ConfigError
 
 
 @runtime_checkable
@@ -69,3 +71,27 @@ class Encoder(Protocol):
 
     def encode(self, ids: Tensor, *, valid: Tensor | None = None) -> Tensor:
         """Return states (B, T, D) for token ids (B, T); valid: (B, T), False at padding."""
+
+
+def score_texts(
+    model: Any,
+    ids: Tensor,
+    memory: Tensor | None,
+    *,
+    valid: Tensor | None,
+    starts: Tensor | None,
+    decoder_ids: Tensor | None,
+    decoder_valid: Tensor | None,
+) -> Tensor:
+    """Return logits (B, T, V): of `decoder_ids` given the text `ids`, or of `ids` in a lone stack.
+
+    memory: what the encoder made of `ids`; None: there is no encoder.
+    """
+    if memory is None:
+        return model.score(model.decode(ids, valid=valid, starts=starts))
+    if model.decoder is None:
+        return model.score(memory)
+    if decoder_ids is None:
+        raise ConfigError("an encoder-decoder scores `decoder_ids`, given the text in `ids`: pass both")
+    states = model.decode(decoder_ids, valid=decoder_valid, memory=memory, memory_valid=valid)
+    return model.score(states)

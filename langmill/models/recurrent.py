@@ -1,31 +1,44 @@
-"""Recurrent language models, LSTM and GRU, under the protocol of the Transformer. [models]
+"""Recurrent networks, LSTM and GRU, under the protocol of the Transformer. [models]
 
-Shape letters: B rows, T tokens, N sequences (rows, or the documents and unpadded parts of rows), P their tokens
-in all, D width, H hidden width of a layer, V vocabulary.
+Shape letters: B rows, T tokens, M texts that an encoder read, S their tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from langmill.core.errors import ConfigError
-
-GATES = {"lstm": 4, "gru": 3}
+from langmill.models.cache import remaining_texts
+from langmill.models.protocol import score_texts
+from langmill.models.recurrent_layers import (
+    GATES,
+    Drawn,
+    Memory,
+    RecurrentStack,
+    Sequences,
+    States,
+    TextAttention,
+    extents,
+    keep_where,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentConfig:
-    """What a recurrent language model is made of; all dropout is that of Merity et al. 2017 (arXiv:1708.02182)."""
+    """What a recurrent network is made of; all dropout is that of Merity et al. 2017 (arXiv:1708.02182)."""
 
     vocabulary: int
     kind: Literal["lstm", "gru"] = "lstm"
+    role: Literal["decoder", "encoder", "pair"] = "decoder"
+    """A pair is an encoder and a decoder of the same sizes; encoders read in both directions."""
+    attention: Literal["luong", "bahdanau"] = "luong"
+    """How a pair's decoder looks at the encoder's states; see `Recurrent`."""
     layers: int
     width: int
     """Channels of the embeddings and of the last layer."""
@@ -34,7 +47,7 @@ class RecurrentConfig:
     dropout: float = 0.0
     """Of the channels between layers, the same ones at every token of a text."""
     embed_dropout: float = 0.0
-    """Of the vocabulary: a word dropped is dropped wherever it stands."""
+    """Of the vocabulary: a word dropped is dropped wherever it stands; each side of a pair drops its own."""
     weight_drop: float = 0.0
     """Of the weights from one token's state to the next one's."""
     tie_output: bool = True
@@ -54,32 +67,40 @@ class RecurrentConfig:
         for name in ("dropout", "embed_dropout", "weight_drop"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"model.{name}: {getattr(self, name)} is not allowed; it must be in [0, 1)")
+        for name in ("width", "hidden") if self.encoder else ():
+            if getattr(self, name) % 2:
+                raise ConfigError(
+                    f"model.{name}: {getattr(self, name)} is not allowed; half of an encoder's channels read"
+                    " forwards and half backwards, so it must be even"
+                )
 
     @property
-    def encoder(self) -> None:
-        """There is none."""
+    def encoder(self) -> RecurrentConfig | None:
+        """What the encoder is made of, if there is one."""
+        return None if self.role == "decoder" else self
 
     @property
-    def decoder(self) -> RecurrentConfig:
-        """The network itself is its only stack."""
+    def decoder(self) -> RecurrentConfig | None:
+        """What the decoder is made of, if there is one."""
+        return None if self.role == "encoder" else self
+
+    @property
+    def output_stack(self) -> RecurrentConfig:
+        """What the stack whose states are scored is made of."""
         return self
 
-    output_stack = decoder
     has_output = True
     heads = kv_heads = 1
     """It has none, which counts as one wherever sizes are compared."""
+    positions = "relative"
+    """A token's place shows in what was read before it, so no table limits a text."""
 
 
 class RecurrentState:
-    """What each layer has kept of the tokens read so far."""
+    """What each layer has kept of the tokens read so far, and what an encoder read."""
 
-    def __init__(self, config: RecurrentConfig, batch: int, slots: int, *, device=None, dtype=None) -> None:
-        sizes = layer_sizes(config)
-        count = 2 if config.kind == "lstm" else 1  # state and cell, or the state alone
-        self.states = [
-            tuple(torch.zeros(1, batch, size, device=device, dtype=dtype) for _ in range(count))
-            for _, size in sizes
-        ]
+    def __init__(self, states: States, slots: int, memory: Memory | None = None) -> None:
+        self.states, self.memory = states, memory
         self.length = 0
         """Tokens read, the same for every row; shorter rows are padded on the left."""
         self.slots = slots
@@ -89,11 +110,15 @@ class RecurrentState:
         self.states = [tuple(change(part) for part in layer) for layer in self.states]
 
     def repeat(self, times: int) -> None:
-        """Put `times` copies of every row side by side."""
+        """Put `times` copies of every row side by side; they share their row of `memory`."""
         self._each(lambda part: part.repeat_interleave(times, 1))
 
     def reorder(self, rows: Tensor) -> None:
-        """Keep rows[i] as row i, as beam search and finished sequences need."""
+        """Keep rows[i] as row i, as beam search and finished sequences need; see `remaining_texts`."""
+        if self.memory is not None:
+            before = self.states[0][0].shape[1]
+            texts = remaining_texts(rows, before, len(self.memory.keys))
+            self.memory = self.memory if texts is None else self.memory.keep(texts)
         self._each(lambda part: part[:, rows])
 
 
@@ -103,89 +128,51 @@ def layer_sizes(config: RecurrentConfig) -> list[tuple[int, int]]:
     return list(itertools.pairwise(ends))
 
 
-class Sequences:
-    """Where the texts of a batch lie: the places of `flat` rows (B * T) that make each of N sequences."""
-
-    def __init__(self, places: Tensor, lengths: Tensor) -> None:
-        """places: (N, longest), indices of B * T. lengths: (N,), on the CPU."""
-        packed = pack_padded_sequence(places, lengths, batch_first=True, enforce_sorted=False)
-        self.places, self.sizes = packed.data, packed.batch_sizes  # (P,)
-        assert packed.sorted_indices is not None and packed.unsorted_indices is not None
-        self.order, self.back = packed.sorted_indices, packed.unsorted_indices  # (N,)
-        self.owner = torch.cat([torch.arange(int(size)) for size in self.sizes]).to(places.device)
-        """Of each of the P tokens, the sequence, in the order of their lengths."""
-
-    @classmethod
-    def of(cls, valid: Tensor | None, starts: Tensor | None, shape: torch.Size) -> Sequences | None:
-        """Return the documents of packed rows, or the rows without their padding; None for plain rows (B, T)."""
-        rows, tokens = shape
-        if starts is not None:
-            places = torch.arange(tokens, device=starts.device)
-            row, begin = (starts == places).nonzero(as_tuple=True)
-            flat = row * tokens + begin
-            ends = torch.cat([flat[1:], flat.new_tensor([rows * tokens])])
-        elif valid is not None:
-            counts = valid.sum(1)
-            ends = torch.arange(1, rows + 1, device=valid.device) * tokens
-            flat = ends - counts.clamp(min=1)  # a row of padding alone reads one token of it
-        else:
-            return None
-        lengths = ends - flat
-        longest = torch.arange(int(lengths.max()), device=flat.device)
-        return cls((flat[:, None] + longest).clamp(max=rows * tokens - 1), lengths.cpu())
-
-
-class RecurrentLayer(nn.Module):
-    """One layer over whole texts."""
-
-    def __init__(self, kind: str, inputs: int, outputs: int, weight_drop: float) -> None:
-        super().__init__()
-        self.kind, self.weight_drop = kind, weight_drop
-        gates = GATES[kind] * outputs
-        self.weight_input = nn.Parameter(torch.empty(gates, inputs))
-        self.weight_hidden = nn.Parameter(torch.empty(gates, outputs))
-        self.bias_input = nn.Parameter(torch.empty(gates))
-        self.bias_hidden = nn.Parameter(torch.empty(gates))
-
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, ...], sizes: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return outputs and the state after the last token.
-
-        x: (B, T, inputs), or (P, inputs) with `sizes`, how many sequences have a first, a second … token.
-        state: (1, N, outputs) each.
-        """
-        recurrent = F.dropout(self.weight_hidden, self.weight_drop, self.training)
-        weights = [self.weight_input, recurrent, self.bias_input, self.bias_hidden]
-        run: Any = torch.lstm if self.kind == "lstm" else torch.gru
-        before = state if self.kind == "lstm" else state[0]
-        if sizes is None:
-            out, *after = run(x, before, weights, True, 1, 0.0, self.training, False, True)
-        else:
-            out, *after = run(x, sizes, before, weights, True, 1, 0.0, self.training, False)
-        return out, tuple(after)
-
-
 class Recurrent(nn.Module):
-    """Embedding, layers and the layer that scores the vocabulary. Gives states and scores, never losses."""
+    """Embedding, layers and the layer that scores the vocabulary. Gives states and scores, never losses.
 
-    encoder = decoder = None
+    A pair's decoder begins with what the encoder ended with (`begin`). How it looks at the encoder's states:
+
+    "luong"     The states h of whole rows are computed first, then look: tanh(W [c; h]), c being what h finds
+                (Luong et al. 2015, arXiv:1508.04025, section 3.1, without input feeding).
+    "bahdanau"  The state s before a token looks, and what it finds is read with the token, so that attention
+                knows where it looked before: c from s, the next s from s and [e; c], then tanh(W [c; s; e])
+                (Bahdanau et al. 2015, arXiv:1409.0473, section 3; their last layer is a maxout). Tokens are
+                read one by one in training too, which takes several times as long.
+    """
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocabulary, config.width)
-        self.layers = nn.ModuleList(
-            RecurrentLayer(config.kind, *sizes, config.weight_drop) for sizes in layer_sizes(config)
-        )
+        sizes = layer_sizes(config)
+        pair = config.role == "pair"
+        self.feeding = pair and config.attention == "bahdanau"
+        self.encoder = self._stack(sizes, two_way=True) if config.encoder else None
+        if self.feeding:
+            sizes = [(2 * config.width, sizes[0][1]), *sizes[1:]]
+        self.decoder = self._stack(sizes) if config.decoder else None
+        self.attention = TextAttention(config.attention, config.width) if pair else None
+        self.bridge = nn.Linear(config.width, sum(size for _, size in sizes)) if pair else None
         self.output = nn.Linear(config.width, config.vocabulary)
         if config.tie_output:
             self.output.weight = self.embed.weight
+
+    def _stack(self, sizes: list[tuple[int, int]], *, two_way: bool = False) -> RecurrentStack:
+        config = self.config
+        return RecurrentStack(
+            config.kind, sizes, dropout=config.dropout, weight_drop=config.weight_drop, two_way=two_way
+        )
 
     @property
     def output_embed(self) -> nn.Embedding:
         """The token embedding."""
         return self.embed
+
+    def encode(self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None) -> Tensor:
+        """Return the encoder's states (B, T, D) for token ids (B, T), 0 at padding; see `decode`."""
+        assert self.encoder is not None, "this model has no encoder"
+        return self.encoder(self.embedded(ids), texts=Sequences.of(valid, starts, ids.shape))[0]
 
     def decode(
         self,
@@ -193,33 +180,47 @@ class Recurrent(nn.Module):
         *,
         valid: Tensor | None = None,
         starts: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_valid: Tensor | None = None,
         cache: RecurrentState | None = None,
     ) -> Tensor:
-        """Return states (B, T, D) for token ids (B, T); see `protocol.LanguageModel`. Those of padding are 0."""
-        assert starts is None or (valid is None and cache is None), (
-            "packed rows are neither padded nor cached"
+        """Return the decoder's states (B, T, D) for token ids (B, T); see `protocol.LanguageModel`.
+
+        memory: an encoder's states (B, S, D), memory_valid: (B, S), False at their padding; a cache has been
+        given them already (`new_cache`). The states of padding mean nothing.
+        """
+        assert self.decoder is not None, "this model has no decoder"
+        assert starts is None or (valid is None and cache is None and self.attention is None), (
+            "packed rows are neither padded nor cached, and read no memory"
         )
-        texts = Sequences.of(valid, starts, ids.shape)
+        texts = None if self.feeding else Sequences.of(valid, starts, ids.shape)
         x = self.embedded(ids)  # (B, T, D)
         count = len(ids) if texts is None else len(texts.order)
-        past = cache or self.new_cache(count, 0)
-        if cache is not None:
-            cache.length += ids.shape[1]
-        if texts is not None:
-            x = x.flatten(0, 1)[texts.places]  # (P, D)
-        states = []
-        for number, (layer, state) in enumerate(zip(self.layers, past.states)):
-            if texts is not None:
-                state = tuple(part[:, texts.order] for part in state)
-            x, after = layer(x, state, None if texts is None else texts.sizes)
-            states.append(after if texts is None else tuple(part[:, texts.back] for part in after))
-            if number + 1 < len(self.layers):
-                x = self.locked(x, texts)
-        past.states = states
-        x = self.locked(x, texts)
-        if texts is None:
-            return x
-        return x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, texts.places, x).unflatten(0, ids.shape)
+        past = cache or self.new_cache(count, 0, memory=memory, memory_valid=memory_valid)
+        past.length += ids.shape[1]
+        drawn = self.decoder.draw(count)
+        if self.feeding:
+            return self.fed(x, valid, past, drawn)
+        states, past.states = self.decoder(x, past.states, texts=texts, drawn=drawn)
+        if self.attention is None:
+            return states
+        assert past.memory is not None, "a decoder that looks at an encoder's states needs `memory`"
+        return self.attention(self.attention.find(states, past.memory), states)
+
+    def fed(self, x: Tensor, valid: Tensor | None, past: RecurrentState, drawn: Drawn) -> Tensor:
+        """Return the states (B, T, D) for embeddings x (B, T, D), each token read with what attention found."""
+        attention, decoder = self.attention, self.decoder
+        assert attention is not None and decoder is not None
+        assert past.memory is not None, "a decoder that looks at an encoder's states needs `memory`"
+        found, states = [], []
+        for place in range(x.shape[1]):
+            before = past.states[-1][0].transpose(0, 1)  # (B, 1, D)
+            found.append(attention.find(before, past.memory))
+            read = torch.cat([x[:, place : place + 1], found[-1]], -1)  # (B, 1, 2 D)
+            state, after = decoder(read, past.states, drawn=drawn)
+            past.states = after if valid is None else keep_where(valid[:, place], after, past.states)
+            states.append(state)
+        return attention(torch.cat(found, 1), torch.cat(states, 1), x)
 
     def embedded(self, ids: Tensor) -> Tensor:
         """Return the embeddings (B, T, D), in training without the words that are dropped."""
@@ -229,14 +230,22 @@ class Recurrent(nn.Module):
         kept = F.dropout(self.embed.weight.new_ones(self.config.vocabulary, 1), rate)
         return self.embed(ids) * kept[ids]
 
-    def locked(self, x: Tensor, texts: Sequences | None) -> Tensor:
-        """Drop channels of (B, T, D) or (P, D), the same at all tokens of a sequence (Gal and Ghahramani 2016)."""
-        rate = self.config.dropout
-        if not (self.training and rate):
-            return x
-        count = len(x) if texts is None else len(texts.order)
-        mask = F.dropout(x.new_ones(count, x.shape[-1]), rate)  # (N, D)
-        return x * (mask[:, None] if texts is None else mask[texts.owner])
+    def begin(self, memory: Tensor, valid: Tensor | None) -> States:
+        """Return the states from which a decoder reads on, for an encoder's states (M, S, D).
+
+        They are tanh(W e), and an LSTM's cells W e, where e is the encoder's state forwards at the last token
+        beside that backwards at the first (Bahdanau et al. 2015, appendix A.2.2, have the latter alone).
+        """
+        assert self.bridge is not None
+        forwards, backwards = memory.chunk(2, -1)  # (M, S, D / 2)
+        if valid is None:
+            ends = torch.cat([forwards[:, -1], backwards[:, 0]], -1)
+        else:
+            first, length = extents(valid)
+            rows = torch.arange(len(memory), device=memory.device)
+            ends = torch.cat([forwards[rows, first + length - 1], backwards[rows, first]], -1)
+        cells = self.bridge(ends)[None].split([size for _, size in layer_sizes(self.config)], -1)
+        return [(cell.tanh(), cell) if self.config.kind == "lstm" else (cell.tanh(),) for cell in cells]
 
     def before_output(self, states: Tensor) -> Tensor:
         """Return the states."""
@@ -246,11 +255,30 @@ class Recurrent(nn.Module):
         """Return logits (..., V) for states (..., D)."""
         return self.output(states)
 
-    def new_cache(self, batch: int, slots: int) -> RecurrentState:
-        """Return the state before the first token of `batch` rows."""
-        weight = self.embed.weight
-        return RecurrentState(self.config, batch, slots, device=weight.device, dtype=weight.dtype)
+    def new_cache(
+        self, batch: int, slots: int, *, memory: Tensor | None = None, memory_valid: Tensor | None = None
+    ) -> RecurrentState:
+        """Return the state before the first token of `batch` rows; see `Transformer.new_cache`."""
+        assert self.decoder is not None, "this model has no decoder"
+        if memory is None or self.attention is None:
+            return RecurrentState(self.decoder.zeros(batch, self.embed.weight), slots)
+        past = RecurrentState(
+            self.begin(memory, memory_valid), slots, self.attention.memory(memory, memory_valid)
+        )
+        past.repeat(batch // len(memory))
+        return past
 
-    def forward(self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None) -> Tensor:
-        """Return logits (B, T, V)."""
-        return self.score(self.decode(ids, valid=valid, starts=starts))
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        valid: Tensor | None = None,
+        starts: Tensor | None = None,
+        decoder_ids: Tensor | None = None,
+        decoder_valid: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits (B, T, V); see `protocol.score_texts`."""
+        read = self.encode(ids, valid=valid, starts=starts) if self.encoder else None
+        return score_texts(
+            self, ids, read, valid=valid, starts=starts, decoder_ids=decoder_ids, decoder_valid=decoder_valid
+        )

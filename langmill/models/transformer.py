@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from langmill.core.errors import CheckpointError, ConfigError
+from langmill.core.errors import CheckpointError
 from langmill.models.cache import Cache
 from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.fused import add_norm, attend, gate, gelu_tanh, recomputing, rotate_heads, usable
 from langmill.models.positions import RelativeBias, rotary_rates, rotary_table, sinusoids
+from langmill.models.protocol import score_texts
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -448,13 +449,8 @@ class Transformer(nn.Module):
         decoder_ids: Tensor | None = None,
         decoder_valid: Tensor | None = None,
     ) -> Tensor:
-        """Return logits (B, T, V): of `decoder_ids` given the text `ids`, or of `ids` in a lone stack."""
-        if self.encoder is None:
-            return self.score(self.decode(ids, valid=valid, starts=starts))
-        memory = self.encode(ids, valid=valid, starts=starts, segments=segments)
-        if self.decoder is None:
-            return self.score(memory)
-        if decoder_ids is None:
-            raise ConfigError("an encoder-decoder scores `decoder_ids`, given the text in `ids`: pass both")
-        states = self.decode(decoder_ids, valid=decoder_valid, memory=memory, memory_valid=valid)
-        return self.score(states)
+        """Return logits (B, T, V); see `protocol.score_texts`."""
+        read = self.encode(ids, valid=valid, starts=starts, segments=segments) if self.encoder else None
+        return score_texts(
+            self, ids, read, valid=valid, starts=starts, decoder_ids=decoder_ids, decoder_valid=decoder_valid
+        )

@@ -28,7 +28,7 @@ from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.pairs import pair_states, target_tokens
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
 from langmill.tasks.mlm import sums_over
-from langmill.tasks.practice import sizes_of
+from langmill.tasks.practice import recurrent_families, sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -118,7 +118,8 @@ class Denoising:
         ("predict {} '… <extra_id_0> …'",),
     )
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = {
-        name: partial(new_pair, name) for name in ("t5", "bart")
+        **{name: partial(new_pair, name) for name in ("t5", "bart")},
+        **recurrent_families("pair"),
     }
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = tuple(sentinel(number) for number in range(SENTINELS))

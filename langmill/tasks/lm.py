@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from langmill.core.log import warn
 from langmill.generation.generate import Generation, generate
 from langmill.generation.settings import SamplingSettings
 from langmill.models.config import default_decoder, gpt2_decoder
-from langmill.models.initialise import initialise, initialise_recurrent
-from langmill.models.recurrent import Recurrent, RecurrentConfig
+from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
-from langmill.tasks.practice import sizes_of
+from langmill.tasks.practice import recurrent_families, sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -41,26 +40,6 @@ def new_decoder(
     make = gpt2_decoder if family == "gpt2" else default_decoder
     model = Transformer(make(vocabulary, **sizes_of(settings)))
     initialise(model, generator, scheme="gpt2" if family == "gpt2" else "unit")
-    return model
-
-
-def new_recurrent(
-    kind: Literal["lstm", "gru"], settings: ModelSettings, vocabulary: int, generator: torch.Generator
-) -> Recurrent:
-    """Return a new recurrent network, its sizes those of `settings`."""
-    config = RecurrentConfig(
-        vocabulary=vocabulary,
-        kind=kind,
-        layers=settings.layers,
-        width=settings.width,
-        hidden=settings.hidden,
-        dropout=settings.dropout,
-        embed_dropout=settings.embed_dropout,
-        weight_drop=settings.weight_drop,
-        max_positions=settings.context,
-    )
-    model = Recurrent(config)
-    initialise_recurrent(model, generator)
     return model
 
 
@@ -104,8 +83,7 @@ class LanguageModelling:
     )
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = {
         **{name: partial(new_decoder, name) for name in ("qwen3", "gpt2")},
-        "lstm": partial(new_recurrent, "lstm"),
-        "gru": partial(new_recurrent, "gru"),
+        **recurrent_families("decoder"),
     }
     roles: tuple[str, ...] = ()
     extra_tokens: tuple[str, ...] = ()

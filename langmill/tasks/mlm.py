@@ -25,7 +25,7 @@ from langmill.models.transformer import Transformer
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.masked import hidden_states, masked_token
 from langmill.tasks.base import Lesson, Request, Text, Use
-from langmill.tasks.practice import sizes_of
+from langmill.tasks.practice import recurrent_families, sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.text.segmentation import HAN, chinese_segmenter
 from langmill.tokens.tokenizer import Tokenizer
@@ -152,7 +152,8 @@ class MaskedLanguageModelling:
         ("predict {} '… [MASK] …'",),
     )
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = {
-        name: partial(new_encoder, name) for name in ("eurobert", "bert")
+        **{name: partial(new_encoder, name) for name in ("eurobert", "bert")},
+        **recurrent_families("encoder"),
     }
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from langmill.batches.shards import Part, Shards
 from langmill.checkpoint import Checkpoint
 from langmill.core.device import cpu_products, forward_products, measure_matmul, synchronise
 from langmill.core.distributed import World
+from langmill.models.recurrent import RecurrentConfig
 from langmill.tasks.practice import MICRO_TOKENS, Practice, PracticeLoader, PretrainingTask
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training import budget
@@ -58,10 +59,12 @@ def make_plan(
         stack = model.config.output_stack
         sizes = {"layers": stack.layers, "width": stack.width, "heads": stack.heads, "context": context}
         settings = settings.model_copy(update={"model": settings.model.model_copy(update=sizes)})
-    settings = budget.fill_rates(settings, width=model.config.output_stack.width)
+    stack = model.config.output_stack
+    if isinstance(stack, RecurrentConfig):
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"heads": 0})})
+    settings = budget.fill_rates(settings, width=stack.width)
     model.to(device)
     parameters = sum(p.numel() for p in model.parameters())
-    stack = model.config.output_stack
     multiplying = parameters - sum(e.weight.numel() for e in embeddings(model))
     operations = budget.flops_per_token(multiplying, layers=stack.layers, width=stack.width, context=context)
     batch = budget.choose_batch(settings, context=context, tokens=flops / operations)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from langmill.batches.batch import TokenBatch
 from langmill.batches.packing import LoaderState, PackedLoader
 from langmill.batches.shards import Shards
+from langmill.models.initialise import initialise_recurrent
+from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
 
@@ -23,6 +26,39 @@ def sizes_of(settings: ModelSettings) -> dict[str, Any]:
     """Return the sizes of a new model, under the names that the functions of `models.config` give them."""
     names = {"layers", "width", "heads", "kv_heads", "hidden", "context", "dropout"}
     return settings.model_dump(include=names)
+
+
+def new_recurrent(
+    kind: Literal["lstm", "gru"],
+    role: Literal["decoder", "encoder", "pair"],
+    settings: ModelSettings,
+    vocabulary: int,
+    generator: torch.Generator,
+) -> Recurrent:
+    """Return a new recurrent network, its sizes those of `settings`."""
+    config = RecurrentConfig(
+        vocabulary=vocabulary,
+        kind=kind,
+        role=role,
+        attention=settings.attention,
+        layers=settings.layers,
+        width=settings.width,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        embed_dropout=settings.embed_dropout,
+        weight_drop=settings.weight_drop,
+        max_positions=settings.context + (role == "pair"),  # the end token
+    )
+    model = Recurrent(config)
+    initialise_recurrent(model, generator)
+    return model
+
+
+def recurrent_families(
+    role: Literal["decoder", "encoder", "pair"],
+) -> dict[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]]:
+    """Return the recurrent layouts of a role, by name."""
+    return {"lstm": partial(new_recurrent, "lstm", role), "gru": partial(new_recurrent, "gru", role)}
 
 
 class Practice(Protocol):

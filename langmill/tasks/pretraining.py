@@ -132,6 +132,7 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
         facts={
             "tokens_per_step": settings.batch * settings.model.context,
             "split": shards.split,
+            "family": checkpoint.family,
             "corpus": corpus.fingerprint,
             "content": shards.content,
             "train_bytes": shards.train.bytes,

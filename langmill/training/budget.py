@@ -28,6 +28,13 @@ class Plan:
     """In what matrices are multiplied."""
 
     @property
+    def sizes(self) -> str:
+        """The model's, in words; recurrent networks have no heads."""
+        model = self.settings.model
+        heads = f" {model.heads} heads," if model.heads else ""
+        return f"{model.layers} layers, width {model.width},{heads} context {model.context}"
+
+    @property
     def seconds(self) -> float:
         """Time in the loop: as measured under a budget, else a guess from the operations."""
         guess = self.tokens * self.flops_per_token / (self.peak_flops * EFFICIENCY[self.precision])
@@ -38,8 +45,7 @@ class Plan:
         model, settings = self.settings.model, self.settings
         epochs = self.tokens / max(1, self.corpus_tokens)
         lines = [
-            f"model    {model.family}: {model.layers} layers, width {model.width}, {model.heads} heads,"
-            f" context {model.context}: {format_count(self.parameters)} parameters",
+            f"model    {model.family}: {self.sizes}: {format_count(self.parameters)} parameters",
             f"steps    {'about ' if self.expected_seconds else ''}{settings.steps}{' more' if resumed and self.expected_seconds else ''} of {settings.batch} rows × {model.context} tokens"
             f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus,"
             f" {self.precision} products",

@@ -48,7 +48,7 @@ class ModelSettings(Settings):
     """The size of a model trained from scratch; 0 leaves the choice to the plan."""
 
     family: str = "auto"
-    """Layout of the model, lm: qwen3, gpt2, lstm or gru; mlm: eurobert or bert; denoise: t5 or bart; auto: the first."""
+    """Layout of the model, lm: qwen3 or gpt2; mlm: eurobert or bert; denoise: t5 or bart; each: lstm or gru too; auto: the first."""
     layers: int = Field(0, ge=0)
     """Blocks; 0: planned."""
     width: int = Field(0, ge=0)
@@ -67,6 +67,8 @@ class ModelSettings(Settings):
     """lstm and gru: share of the vocabulary dropped in a step."""
     weight_drop: float = Field(0.0, ge=0, lt=1)
     """lstm and gru: share of the weights from state to state dropped in a step."""
+    attention: Literal["luong", "bahdanau"] = "luong"
+    """lstm and gru in denoise: luong looks after a row is read; bahdanau reads what it found, token by token, slower."""
 
 
 class MaskSettings(Settings):

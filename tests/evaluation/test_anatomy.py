@@ -52,6 +52,36 @@ def test_recurrent():
     assert "2 × lstm, 24 wide inside, 16 wide at the end" in found.drawing[1]
 
 
+@pytest.mark.parametrize("attention", ["luong", "bahdanau"])
+def test_recurrent_pairs(attention):
+    """One layer of width 8, an LSTM: forwards and backwards 2 · 4 · 4 · (8 + 4 + 2), the bridge 8 · 8 + 8."""
+    config = RecurrentConfig(vocabulary=50, role="pair", attention=attention, layers=1, width=8)
+    model = Recurrent(config)
+    found = anatomy(model)
+    assert found.total == sum(p.numel() for p in model.parameters())
+    read = 8 if attention == "luong" else 16
+    assert found.parameters["recurrent layers"] == 2 * 4 * 4 * (8 + 4 + 2) + 4 * 8 * (read + 8 + 2)
+    assert found.parameters["bridge"] == 8 * 8 + 8
+    assert found.parameters["attention"] == (8 * 8 + 16 * 8 if attention == "luong" else 5 * 8 * 8 + 8)
+    assert found.flops_per_context_token == 4 * 8
+    assert [line[:9].strip() for line in found.drawing] == [
+        "encoder",
+        "1 ×",
+        "bridge",
+        "decoder",
+        "1 ×",
+        "",
+        "scores",
+    ]
+    assert f"{attention} attention to the encoder's states" in found.drawing[5]
+
+
+def test_recurrent_encoder():
+    found = anatomy(Recurrent(RecurrentConfig(vocabulary=50, role="encoder", kind="gru", layers=2, width=16)))
+    assert "other" not in found.parameters
+    assert "2 × gru, 16 wide inside, 16 wide at the end, half forwards" in found.drawing[1]
+
+
 def test_command(tmp_path, capsys):
     save_checkpoint(tmp_path, Checkpoint(Transformer(default_encoder_decoder(50, **SIZES))))
     line = CommandLine(capsys)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from evaluation_samples import make_model
+from evaluation_samples import EVERY as ARCHITECTURES
+from evaluation_samples import RECURRENT, make_model
 
 from langmill.checkpoint import Checkpoint, save_checkpoint
 from langmill.core.errors import CheckpointError
@@ -20,6 +21,7 @@ EVERY = [
     "batched = single",
     "padded = unpadded",
     "cached = uncached",
+    "reordered = read afresh",
     "packed = separate",
     "fast decoding = plain",
     "saved and loaded = original",
@@ -27,13 +29,15 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_a_sound_checkpoint(checkpoint_folder, family):
     checks = list(check_checkpoint(checkpoint_folder("sound", family=family)))
     assert [check.name for check in checks] == EVERY
     assert all(check.ok for check in checks), checks
-    assert checks[0].note.startswith(f"{family}, ")
-    assert "2 layers, width 16, 2 heads, context 32" in checks[0].note
+    recurrent = family in RECURRENT
+    assert checks[0].note.startswith("langmill_recurrent, " if recurrent else f"{family}, ")
+    inside = RECURRENT[family]["kind"] if recurrent else "2 heads"
+    assert f"2 layers, width 16, {inside}, context 32" in checks[0].note
 
 
 def test_a_damaged_file_is_a_finding(checkpoint_folder):

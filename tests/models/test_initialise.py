@@ -14,7 +14,9 @@ from langmill.models.config import (
     default_decoder,
     default_encoder_decoder,
 )
-from langmill.models.initialise import allocate, initialise, rate_shares
+from langmill.models.initialise import allocate, initialise, initialise_recurrent, rate_shares
+from langmill.models.recurrent import RecurrentConfig
+from langmill.models.recurrent_layers import RecurrentLayer
 from langmill.models.transformer import Transformer, View
 
 WIDTH = 64
@@ -107,6 +109,33 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     initialise(allocate(LLAMA), torch.Generator().manual_seed(1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("attention", ["luong", "bahdanau"])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_recurrent_pairs(kind, attention):
+    config = RecurrentConfig(
+        vocabulary=97, kind=kind, role="pair", attention=attention, layers=2, width=WIDTH
+    )
+    model = allocate(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(float("nan"))
+    initialise_recurrent(model, torch.Generator().manual_seed(7))
+    assert all(weight.isfinite().all() for weight in model.parameters())
+    for layer in model.modules():
+        if isinstance(layer, RecurrentLayer):
+            size = layer.outputs
+            gate = layer.weight_hidden[:size]
+            torch.testing.assert_close(gate @ gate.T, torch.eye(size), atol=1e-5, rtol=0)
+            assert layer.bias_input.sum() == (size if kind == "lstm" else 0)
+            assert (layer.bias_input[size : 2 * size] == (kind == "lstm")).all()
+    for linear in (model.bridge, model.attention.key, model.attention.combine):
+        assert linear.weight.std().item() == pytest.approx(linear.in_features**-0.5, rel=0.05)
+    assert not model.bridge.bias.any()
+    if attention == "bahdanau":
+        assert not model.attention.energy.any()
+    assert model.embed.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_t5_takes_smaller_steps_where_it_does_not_scale():

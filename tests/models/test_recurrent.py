@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -42,7 +45,7 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
 @torch.no_grad()
 def test_same_as_torch(model):
     x = model.embed(token_ids())
-    for layer, (inputs, outputs) in zip(model.layers, layer_sizes(model.config)):
+    for layer, (inputs, outputs) in zip(model.decoder.layers, layer_sizes(model.config)):
         theirs = (nn.LSTM if layer.kind == "lstm" else nn.GRU)(inputs, outputs, batch_first=True)
         theirs.weight_ih_l0.copy_(layer.weight_input)
         theirs.weight_hh_l0.copy_(layer.weight_hidden)
@@ -83,6 +86,25 @@ def test_packed_is_separate(model):
     assert close(both[0], torch.cat([model(document)[0] for document in documents]))
     assert close(both[1], model(row)[0])
     assert not close(both[0], both[1])
+
+
+@torch.no_grad()
+def test_pieces_of_padding_alone_change_nothing(model):
+    ids, cache = token_ids(), model.new_cache(3, 10)
+    valid = torch.arange(10) >= torch.tensor([0, 4, 7])[:, None]
+    for a, b in ((0, 3), (3, 6), (6, 10)):
+        states = model.decode(ids[:, a:b], valid=valid[:, a:b], cache=cache)
+    for row, first in enumerate((0, 4, 7)):
+        assert close(states[row, -3:], model.decode(ids[row : row + 1, first:])[0, -3:])
+
+
+@torch.no_grad()
+def test_padding_on_the_right(model):
+    ids, lengths = token_ids(), (10, 6, 1)
+    states = model.decode(ids, valid=torch.arange(10) < torch.tensor(lengths)[:, None])
+    for row, length in enumerate(lengths):
+        assert close(states[row, :length], model.decode(ids[row : row + 1, :length])[0])
+        assert not states[row, length:].any()
 
 
 @torch.no_grad()
@@ -130,6 +152,16 @@ def test_saved_and_loaded(tmp_path, tied):
     assert again.family == "langmill_recurrent"
     assert again.model.config == model.config
     assert torch.equal(again.model(token_ids()), model(token_ids()))
+
+
+def test_checkpoints_from_before_there_were_roles(tmp_path):
+    model = make("gru", weight_drop=0.1)
+    save_checkpoint(tmp_path, Checkpoint(model))
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert (written.pop("role"), written.pop("attention")) == ("decoder", "luong")
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert "layers.2.weight_hidden" in load_file(tmp_path / "model.safetensors")
+    assert torch.equal(load_checkpoint(tmp_path).model(token_ids()), model(token_ids()))
 
 
 class Codec:

@@ -37,6 +37,7 @@ def train(task: str, tmp_path: Path, name: str = "run", **settings):
 
 
 CASES = [("mlm", "eurobert"), ("mlm", "bert"), ("denoise", "t5"), ("denoise", "bart")]
+RECURRENT = [(task, family) for task in ("lm", "mlm", "denoise") for family in ("lstm", "gru")]
 
 
 @pytest.mark.parametrize(("task", "family"), CASES)
@@ -62,9 +63,9 @@ def test_what_is_trained_opens_in_transformers(tmp_path, task, family):
     assert f"{find_task(task).use.transformers_class}.from_pretrained" in card
 
 
-@pytest.mark.parametrize(("task", "family"), [*CASES, ("lm", "lstm"), ("lm", "gru")])
+@pytest.mark.parametrize(("task", "family"), [*CASES, *RECURRENT])
 def test_resumed_is_uninterrupted(tmp_path, task, family):
-    model = {"family": family, "dropout": 0.1}
+    model = {"family": family, "dropout": 0.1, "attention": "bahdanau" if family == "gru" else "luong"}
     train(task, tmp_path, "whole", steps=8, save_every=4, model=model)
     train(task, tmp_path, "parts", steps=8, save_every=4, model=model)
     for folder in (tmp_path / "parts" / "state").iterdir():
@@ -77,7 +78,7 @@ def test_resumed_is_uninterrupted(tmp_path, task, family):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-@pytest.mark.parametrize(("task", "family"), [*CASES, ("lm", "lstm"), ("lm", "gru")])
+@pytest.mark.parametrize(("task", "family"), [*CASES, *RECURRENT])
 def test_accumulated_is_full_batch(tmp_path, task, family):
     found = [
         train(task, tmp_path, f"{micro}", steps=4, micro_batch=micro, model={"family": family}).metrics[
@@ -88,17 +89,24 @@ def test_accumulated_is_full_batch(tmp_path, task, family):
     assert found[0] == pytest.approx(found[1], abs=2e-4)
 
 
-@pytest.mark.parametrize("task", ["mlm", "denoise"])
-def test_it_learns(tmp_path, task):
+@pytest.mark.parametrize(
+    ("task", "family"), [("mlm", "auto"), ("denoise", "auto"), ("mlm", "gru"), ("denoise", "lstm")]
+)
+def test_it_learns(tmp_path, task, family):
     """A text that says one thing over and over: what is hidden follows from what stands around it."""
     (tmp_path / "text.txt").write_text("the mill turns raw text into models 磨坊\n" * 200, encoding="utf-8")
     steps, batch = (200, 4) if task == "mlm" else (400, 16)
-    result = train(task, tmp_path, steps=steps, batch=batch, model={"context": 48, "width": 64})
-    assert result.metrics["accuracy"] > 0.8, result.metrics
+    result = train(
+        task, tmp_path, steps=steps, batch=batch, model={"family": family, "context": 48, "width": 64}
+    )
+    # A recurrent pair needs more steps than a test has; the commonest token alone finds 0.14.
+    enough = 0.5 if (task, family) == ("denoise", "lstm") else 0.8
+    assert result.metrics["accuracy"] > enough, result.metrics
 
 
-def test_filling_in(tmp_path):
-    result = train("mlm", tmp_path, steps=60, mask={"unit": "token"})
+@pytest.mark.parametrize("family", ["eurobert", "lstm"])
+def test_filling_in(tmp_path, family):
+    result = train("mlm", tmp_path, steps=60, mask={"unit": "token"}, model={"family": family})
     model = langmill.load(result.folder)
     filled = model.predict("the m[MASK]ll turns ra[MASK] text")
     assert len(filled.masks) == 2
@@ -115,6 +123,27 @@ def test_filling_in(tmp_path):
         model.predict("[MASK]" + "a" * 40)
     found = pseudo_logprobs(model.checkpoint, "the mill")
     assert found.shape == (8,) and (found < 0).all()
+
+
+@pytest.mark.parametrize("attention", ["luong", "bahdanau"])
+def test_a_recurrent_pair_answers(tmp_path, attention):
+    result = train("denoise", tmp_path, steps=3, model={"family": "gru", "attention": attention})
+    model = langmill.load(result.folder)
+    assert model.model.config.attention == attention
+    card = Path(result.folder, "README.md").read_text(encoding="utf-8")
+    assert "(2 layers, width 32, context 24, vocabulary" in card and "opens in langmill alone" in card
+    text = "the mill turns<extra_id_0>text<extra_id_1> models"
+    assert model.predict([text, text])[1].tokens == model.predict(text).tokens
+    found = model.generate(text, max_tokens=8, beams=3, alternatives=2)
+    assert len(found.alternatives) == 1 and found.score >= found.alternatives[0].score
+    longer = langmill.train(
+        "denoise",
+        str(tmp_path / "text.txt"),
+        output=str(tmp_path / "more"),
+        from_checkpoint=result.folder,
+        **{"steps": 2, "batch": 4, "device": "cpu", "tensorboard": False},
+    )
+    assert langmill.load(longer.folder).model.config == model.model.config
 
 
 def test_a_decoder_is_no_start_for_mlm(tmp_path):
@@ -137,9 +166,15 @@ def test_a_tokenizer_without_what_the_task_needs(tmp_path, task, lacking):
 
 def test_families_are_named(tmp_path):
     with pytest.raises(
-        ConfigError, match="--model brt: mlm trains eurobert, bert from scratch; did you mean"
+        ConfigError,
+        match="--model brt: mlm trains eurobert, bert, lstm, gru from scratch; did you mean bert",
     ):
         train("mlm", tmp_path, steps=2, model={"family": "brt"})
+    with pytest.raises(
+        ConfigError,
+        match="--model lsmt: denoise trains t5, bart, lstm, gru from scratch; did you mean lstm",
+    ):
+        train("denoise", tmp_path, steps=2, model={"family": "lsmt"})
 
 
 def test_pairs_are_trained_and_filled_in(tmp_path):

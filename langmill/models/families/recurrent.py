@@ -1,6 +1,7 @@
-"""The table of recurrent language models, a layout of langmill's own. [models]
+"""The table of recurrent networks, a layout of langmill's own. [models]
 
-Transformers has no class for it; keys and names are therefore ours.
+Transformers has no class for it; keys and names are therefore ours. A decoder's layers are `layers` whatever
+stands beside it, as they were when decoders were all there was.
 """
 
 from __future__ import annotations
@@ -9,13 +10,25 @@ from langmill.models.families.decoders import HARMLESS
 from langmill.models.families.table import Family, Row
 from langmill.models.recurrent import RecurrentConfig
 
+ALIKE = (
+    *("bridge.*", "attention.key.weight", "attention.query.weight"),
+    *("attention.energy", "attention.combine.weight"),
+)
+LAYERS = {
+    "encoder.layers.{}.forwards": "encoder.layers.{}.forwards",
+    "encoder.layers.{}.backwards": "encoder.layers.{}.backwards",
+    "layers.{}": "decoder.layers.{}",
+}
+
 RECURRENT = Family(
     name="langmill_recurrent",
     config_class=RecurrentConfig,
-    architecture="LangmillRecurrentForCausalLM",
+    architecture="LangmillRecurrent",
     fields={
         "vocabulary": "vocab_size",
         "kind": "cell",
+        "role": "role",
+        "attention": "attention",
         "layers": "num_hidden_layers",
         "width": "hidden_size",
         "hidden": "inner_size",
@@ -26,6 +39,8 @@ RECURRENT = Family(
         "max_positions": "max_position_embeddings",
     },
     defaults={
+        "role": "decoder",
+        "attention": "luong",
         "inner_size": None,
         "dropout": 0.0,
         "embedding_dropout": 0.0,
@@ -41,9 +56,11 @@ RECURRENT = Family(
     rows=(
         Row("embed.weight", ("embed.weight",)),
         *(
-            Row(f"layers.{{}}.{name}", (f"layers.{{}}.{name}",))
+            Row(f"{theirs}.{name}", (f"{ours}.{name}",))
+            for theirs, ours in LAYERS.items()
             for name in ("weight_input", "weight_hidden", "bias_input", "bias_hidden")
         ),
+        *(Row(name, (name,)) for name in ALIKE),
         Row("output.weight", ("output.weight",)),
         Row("output.bias", ("output.bias",)),
     ),
