@@ -36,6 +36,8 @@ RUN_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -340,7 +342,7 @@ def run_files(folder: Path) -> list[Path]:
 
 def is_saved(folder: Path) -> bool:
     """Whether a run's first save is whole: a state to resume from and weights to load."""
-    return bool(list(folder.glob("state/step-*")) and list(folder.glob("model*.safetensors")))
+    return bool(list(folder.glob("state/step-*")) and list(folder.glob("*model*.safetensors")))
 
 
 def clear_run(folder: Path) -> None:

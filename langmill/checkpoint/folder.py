@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from langmill.checkpoint.adapters import base_folder, is_adapter, load_adapter
 from langmill.checkpoint.locate import locate, read_object
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
+from langmill.models.adapters import merge as merge_adapters
+from langmill.models.adapters import merged_copy
 from langmill.models.config import TransformerConfig
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
@@ -49,6 +52,8 @@ class Checkpoint:
     """generation_config.json as read; empty for a new model."""
     folder: Path | None = None
     """Where it was read from."""
+    adapter: dict[str, Any] = field(default_factory=dict)
+    """adapter_config.json as read, where an adapter was put on its base; else empty."""
 
     def __post_init__(self) -> None:
         if not self.family:
@@ -68,15 +73,20 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     tokenizer: bool = True,
+    merge: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint from a folder, or from the hub by `organisation/name`.
 
     dtype: into which the weights are cast. tokenizer: read it too; a folder without one gives None.
-    The model is in evaluation mode.
+    merge: an adapter is put on its base, which is read from where it says, and merged into it; False leaves
+    it beside the base's weights. The model is in evaluation mode.
 
     Raises CheckpointError when something is missing, damaged, not supported or does not fit.
     """
     folder = locate(path)
+    if is_adapter(folder):
+        base = load_checkpoint(base_folder(folder), dtype=dtype, device=device, tokenizer=tokenizer)
+        return adapted_checkpoint(folder, base, merge=merge)
     theirs = read_object(folder / "config.json")
     family = find_family(theirs, source=str(folder / "config.json"))
     config = read_config(family, theirs, source=str(folder / "config.json"))
@@ -87,6 +97,15 @@ def load_checkpoint(
     model = allocate(config, dtype=dtype, device=device)
     load_weights(folder, model, family)
     return Checkpoint(model.eval(), read, family.name, theirs, generation, folder)
+
+
+def adapted_checkpoint(folder: Path, base: Checkpoint, *, merge: bool) -> Checkpoint:
+    """Return a checkpoint with a folder's adapter on it, and the folder's tokenizer where it has one."""
+    config = load_adapter(folder, base.model, FAMILIES[base.family])
+    if merge:
+        merge_adapters(base.model)
+    own = None if base.tokenizer is None else load_tokenizer(folder, model_config(base.model).vocabulary)
+    return replace(base, tokenizer=own or base.tokenizer, folder=folder, adapter=config)
 
 
 def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer | None:
@@ -123,7 +142,7 @@ def save_checkpoint(
 
     Each file is replaced whole, the weights last: in a new folder a killed process leaves no weights
     rather than half a model. max_shard_bytes: weights that take more are split into several files.
-    Bring weights alone up to date with `save_weights`.
+    Bring weights alone up to date with `save_weights`. Adapters are merged, in a copy.
     """
     folder = Path(folder)
     family = FAMILIES[checkpoint.family]
@@ -145,7 +164,7 @@ def save_checkpoint(
     write_json(folder / "generation_config.json", generation_config(checkpoint.generation, theirs, tokenizer))
     if tokenizer is not None:
         tokenizer.save(folder)
-    save_weights(folder, checkpoint.model, family, max_shard_bytes=max_shard_bytes)
+    save_weights(folder, merged_copy(checkpoint.model), family, max_shard_bytes=max_shard_bytes)
 
 
 def token_ids(known: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:

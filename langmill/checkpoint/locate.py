@@ -47,15 +47,11 @@ def locate(path: str | Path) -> Path:
 
 
 def check_folder(folder: Path) -> Path:
-    """Return `folder` if it has a config.json, or say what it has instead."""
-    if (folder / "config.json").is_file():
+    """Return `folder` if it has a config.json, or an adapter's, or say what it has instead."""
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         return folder
     if inner := sorted(each.parent for each in folder.glob("*/config.json")):
         raise CheckpointError(f"{folder}: no config.json here; did you mean {inner[0]}?")
-    if (folder / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{folder}: an adapter without its model; merge it into the model and save that"
-        )
     if list(folder.glob("*.gguf")):
         raise CheckpointError(
             f"{folder}: holds GGUF files; give the folder with config.json and *.safetensors"
