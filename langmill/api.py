@@ -423,6 +423,15 @@ class Model:
         rules = token_rules(tokenizer.eos_id, self.checkpoint.config, recommended)
         return generate(self.model, tokenizer, list(prompts), wanted, rules=rules)
 
+    def save(self, folder: str | Path, *, dtype: str = "", overwrite: bool = False) -> None:
+        """Write a plain Hugging Face folder: model (an adapter is merged), tokenizer and their settings.
+
+        dtype: float32, bfloat16 or float16; empty: as it is. overwrite: replace a checkpoint in the folder.
+        """
+        from langmill.checkpoint.export import export_checkpoint
+
+        export_checkpoint(folder, self.checkpoint, dtype=dtype, overwrite=overwrite)
+
 
 def load(path: str | Path, *, device: str = "cpu") -> Model:
     """Load a checkpoint: a run folder, a Hugging Face folder, or a hub name when online."""

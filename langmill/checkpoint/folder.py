@@ -54,6 +54,8 @@ class Checkpoint:
     """Where it was read from."""
     adapter: dict[str, Any] = field(default_factory=dict)
     """adapter_config.json as read, where an adapter was put on its base; else empty."""
+    base: Path | None = None
+    """Where that base was read from."""
 
     def __post_init__(self) -> None:
         if not self.family:
@@ -105,7 +107,7 @@ def adapted_checkpoint(folder: Path, base: Checkpoint, *, merge: bool) -> Checkp
     if merge:
         merge_adapters(base.model)
     own = None if base.tokenizer is None else load_tokenizer(folder, model_config(base.model).vocabulary)
-    return replace(base, tokenizer=own or base.tokenizer, folder=folder, adapter=config)
+    return replace(base, tokenizer=own or base.tokenizer, folder=folder, adapter=config, base=base.folder)
 
 
 def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer | None:

@@ -32,16 +32,20 @@ def write_card(
     settings, model = plan.settings, plan.settings.model
     state = f"stopped early by {outcome.interrupted}" if outcome.interrupted else "complete"
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in outcome.metrics.items())
-    started_from = (
-        f"fine-tuned from `{settings.from_checkpoint}`" if settings.from_checkpoint else "from scratch"
-    )
+    base, adapter = settings.from_checkpoint, settings.adapter
+    started_from = f"fine-tuned from `{base}`" if base else "from scratch"
+    library, opens = "library_name: transformers", "The folder opens in Transformers too"
+    if adapter.rank:
+        started_from = f"as a {adapter.kind} adapter of rank {adapter.rank} ({format_count(plan.trained)} weights) on `{base}`"
+        library = f"library_name: peft\nbase_model: {base}"
+        opens = "It is an adapter without its base; with PEFT installed it opens in Transformers too"
     next_steps = ", ".join(
         f"`langmill {command.format(shlex.quote(str(folder)))}`" for command in use.commands
     )
     atomic_write(
         folder / "README.md",
         f"""---
-library_name: transformers
+{library}
 pipeline_tag: {use.pipeline}
 tags: [langmill, {task}]
 ---
@@ -87,6 +91,6 @@ model = langmill.load({str(folder)!r})
 print({use.python})
 ```
 
-The folder opens in Transformers too: `{use.transformers_class}.from_pretrained({str(folder)!r})`.
+{opens}: `{use.transformers_class}.from_pretrained({str(folder)!r})`.
 """,
     )

@@ -16,7 +16,8 @@ from torch import Tensor
 from langmill.batches.packing import PackedLoader
 from langmill.batches.shards import Part, Shards
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from langmill.checkpoint.adapters import base_folder, is_adapter, save_adapter
+from langmill.checkpoint.adapters import CONFIG, base_folder, is_adapter, save_adapter
+from langmill.checkpoint.locate import read_object
 from langmill.core.config import option_name
 from langmill.core.device import (
     can_compile,
@@ -120,7 +121,7 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
             scores_text=task.scores_text,
             here=request.here,
         ),
-        save_model=partial(save_run, checkpoint, settings.from_checkpoint),
+        save_model=partial(save_run, checkpoint, base_name(request)),
         steps=settings.steps,
         micro_batch=settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context),
         flops_per_token=plan.flops_per_token,
@@ -184,6 +185,14 @@ def open_source(request: Request, task: PretrainingTask) -> Checkpoint | None:
     if settings.adapter.rank:
         put_adapter(source, settings)
     return source
+
+
+def base_name(request: Request) -> str:
+    """Return what the run's adapter says of where its model lies: a whole path, or a hub name."""
+    if request.resume and is_adapter(request.folder):
+        return str(read_object(request.folder / CONFIG)["base_model_name_or_path"])
+    named = request.settings.from_checkpoint
+    return str(Path(named).resolve()) if Path(named).exists() else named
 
 
 def check_adapter(settings: TrainSettings) -> None:
@@ -283,11 +292,11 @@ def compile_stacks(model: Any) -> None:
 def save_run(checkpoint: Checkpoint, base: str, folder: Path, model: Any) -> None:
     """Write the checkpoint into the run's folder with `model` as it is now; of a model with adapters those alone.
 
-    base: where the model with its adapters taken off lies.
+    base: what an adapter says of where its model lies.
     """
     now = Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config)
     if adapted_layers(model):
-        save_adapter(folder, now, base=str(Path(base).resolve()) if Path(base).exists() else base)
+        save_adapter(folder, now, base=base)
     else:
         save_checkpoint(folder, now)
 

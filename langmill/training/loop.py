@@ -105,9 +105,9 @@ class Trainer:
         """The model to evaluate and save: the average where one is kept."""
         return self.model if self.average is None else self.average
 
-    def weights(self, model: nn.Module) -> dict[str, nn.Parameter]:
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """Return what is trained, of the model or of its average."""
-        named = dict(model.named_parameters())
+        named: dict[str, Tensor] = dict(model.named_parameters())
         return {name: named[name] for name in self.names}
 
     def save(self) -> None:

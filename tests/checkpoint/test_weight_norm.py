@@ -12,7 +12,7 @@ from torch import nn
 
 from langmill.checkpoint import load_checkpoint, save_checkpoint
 from langmill.core.errors import CheckpointError
-from tests.checkpoint.test_parity import greatest_difference, token_ids, their_logits
+from tests.checkpoint.test_parity import greatest_difference, their_logits, token_ids
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
