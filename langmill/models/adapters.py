@@ -79,10 +79,12 @@ class AdaptedLinear(nn.Linear):
     def lengths(self) -> Tensor:
         """Return the length of each row of `summed`, (O,).
 
-        A constant to the gradient, which saves memory and costs no quality (Liu et al. 2024, section 4.3).
+        A constant to the gradient, which saves memory and costs no quality (Liu et al. 2024, section 4.3). Above 0,
+        for a row of zeros has no direction.
         """
         with torch.autocast(self.weight.device.type, enabled=False):
-            return torch.linalg.vector_norm(self.summed(), dim=1)
+            found = torch.linalg.vector_norm(self.summed(), dim=1)
+        return found.clamp(min=torch.finfo(found.dtype).tiny)
 
     @torch.no_grad()
     def merged(self) -> Tensor:

@@ -149,6 +149,17 @@ def test_merged_equals_unmerged(kind: str) -> None:
     assert merged_copy(model) is model
 
 
+def test_a_row_of_zeros_gives_no_nan() -> None:
+    base = nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        base.weight[0] = 0
+    layer = AdaptedLinear(base, Form(1, 1.0, "dora"), nn.Parameter(torch.ones(1, 3)))
+    y = layer(torch.ones(1, 3))
+    y.sum().backward()
+    assert y[0, 0] == 0 and torch.equal(layer.merged(), base.weight)
+    assert all(bool(torch.isfinite(p.grad).all()) for p in layer.parameters() if p.grad is not None)
+
+
 def test_gpt2_adapts_query_key_and_value_as_one(caplog: pytest.LogCaptureFixture) -> None:
     model = small("gpt2")
     layers = choose_layers(FAMILIES["gpt2"], model, ["query", "down"])
