@@ -434,7 +434,7 @@ class Model:
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Model:
-    """Load a checkpoint: a run folder, a Hugging Face folder, or a hub name when online."""
+    """Load a checkpoint: a run folder, a Hugging Face folder, or a hub name when online; an adapter is merged."""
     from langmill.checkpoint import load_checkpoint
 
     return Model(load_checkpoint(path, device=device))

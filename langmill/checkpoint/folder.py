@@ -88,7 +88,13 @@ def load_checkpoint(
     folder = locate(path)
     if is_adapter(folder):
         base = load_checkpoint(base_folder(folder), dtype=dtype, device=device, tokenizer=tokenizer)
-        return adapted_checkpoint(folder, base, merge=merge)
+        own = load_tokenizer(folder, model_config(base.model).vocabulary) if tokenizer else None
+        adapter = load_adapter(folder, base.model, FAMILIES[base.family])
+        if merge:
+            merge_adapters(base.model)
+        return replace(
+            base, tokenizer=own or base.tokenizer, folder=folder, adapter=adapter, base=base.folder
+        )
     theirs = read_object(folder / "config.json")
     family = find_family(theirs, source=str(folder / "config.json"))
     config = read_config(family, theirs, source=str(folder / "config.json"))
@@ -99,15 +105,6 @@ def load_checkpoint(
     model = allocate(config, dtype=dtype, device=device)
     load_weights(folder, model, family)
     return Checkpoint(model.eval(), read, family.name, theirs, generation, folder)
-
-
-def adapted_checkpoint(folder: Path, base: Checkpoint, *, merge: bool) -> Checkpoint:
-    """Return a checkpoint with a folder's adapter on it, and the folder's tokenizer where it has one."""
-    config = load_adapter(folder, base.model, FAMILIES[base.family])
-    if merge:
-        merge_adapters(base.model)
-    own = None if base.tokenizer is None else load_tokenizer(folder, model_config(base.model).vocabulary)
-    return replace(base, tokenizer=own or base.tokenizer, folder=folder, adapter=config, base=base.folder)
 
 
 def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer | None:

@@ -10,6 +10,8 @@ Shape letters: B rows, T tokens, V vocabulary.
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import itertools
 import math
 import tempfile
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.checkpoint.adapters import is_adapter
 from langmill.generation.decoder import TorchDecoder
 from langmill.generation.fast import FastDecoder, obstacle
 
@@ -231,6 +234,8 @@ def ours_is_transformers(folder: Path, model: Any) -> Check:
     module = _transformers()
     if module is None:
         return Check(name, None, tolerance, "transformers is not installed")
+    if is_adapter(folder) and importlib.util.find_spec("peft") is None:
+        return Check(name, None, tolerance, "peft, with which Transformers reads adapters, is not installed")
     dtype = model.output.weight.dtype
     theirs = module.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
     ids = draw_ids(model)
@@ -258,9 +263,6 @@ def tokenizer_is_transformers(folder: Path, tokenizer: Any, samples: dict[str, s
 @functools.cache
 def _transformers() -> Any:
     """Return the module, told to be quiet and to stay offline; None where it is not installed."""
-    import importlib
-    import importlib.util
-
     if importlib.util.find_spec("transformers") is None:
         return None
     module = importlib.import_module("transformers")
