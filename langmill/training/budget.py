@@ -157,13 +157,14 @@ def fill_rates(settings: TrainSettings, *, width: int) -> TrainSettings:
     """Return `settings` with open learning rates filled in: 0.11 / √width for AdamW, 0.02 for Muon.
 
     The embeddings' rate falls with the width as in Yang et al. 2022 (arXiv:2203.03466); Muon's needs
-    no scaling, a step's spectral size being fixed. A model that is already trained moves by a tenth; its
-    adapter, which is new, by all of AdamW's rate alone (docs/log.md).
+    no scaling, a step's spectral size being fixed. A model that is already trained moves by a tenth. An
+    adapter, which is new, gets 1 / width: A's inputs are as many as the width, and AdamW's rate for a matrix falls
+    with them (Yang et al. 2022); docs/log.md has what was measured.
     """
     wanted = settings.optimizer
     share = 0.1 if settings.from_checkpoint else 1.0
     if settings.adapter.rank and not wanted.learning_rate:
-        wanted = wanted.model_copy(update={"learning_rate": 0.011 / math.sqrt(width)})
+        wanted = wanted.model_copy(update={"learning_rate": 1 / width})
     rate = wanted.learning_rate or share * (0.11 if wanted.kind == "muon" else 0.011) / math.sqrt(width)
     rates = {"learning_rate": rate, "matrix_learning_rate": wanted.matrix_learning_rate or share * 0.02}
     return settings.model_copy(update={"optimizer": wanted.model_copy(update=rates)})

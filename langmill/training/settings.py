@@ -100,8 +100,8 @@ class OptimizerSettings(Settings):
     kind: Literal["muon", "adamw"] = "muon"
     """muon: matrices by Muon, the rest by AdamW. adamw: everything by AdamW."""
     learning_rate: float = Field(0.0, ge=0)
-    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone or for an adapter, a tenth again from a
-    checkpoint."""
+    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint; for an
+    adapter 1 / width."""
     matrix_learning_rate: float = Field(0.0, ge=0)
     """Peak rate of Muon; 0: 0.02, a tenth of that from a checkpoint."""
     weight_decay: float = Field(0.0, ge=0)
