@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 WORKERS ?= auto
 
-.PHONY: setup quickstart test test-slow check format lint types bench-train bench-decode clean help
+.PHONY: setup quickstart test test-slow check format lint types bench-train bench-encoder bench-decode bench-beam clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ types: setup  ## Check types
 bench-train: setup  ## Time to loss and throughput of training, against named peers
 	$(BIN)/python benchmarks/time_to_loss.py
 	$(BIN)/python benchmarks/throughput.py
+
+bench-encoder: setup  ## BERT-base on padded batches, against Transformers
+	$(BIN)/python benchmarks/encoder.py
 
 bench-decode: setup  ## Tokens a second in generation, against named peers
 	$(BIN)/python benchmarks/decode.py

@@ -14,17 +14,15 @@ pace: it does nothing but read as many bytes for every step, with torch's matrix
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from contest import Contestant, installed, ratios, serve
 
 LAYERS, HEADS, WIDTH, VOCABULARY, POSITIONS = 12, 12, 768, 50257, 1024
 END = VOCABULARY - 1
@@ -186,22 +184,23 @@ def make_round(name: str, folder: Path, threads: int) -> Round:
 
 
 def contest(name: str, folder: Path, threads: int) -> None:
-    """Answer each line of standard input, [batch, prompt tokens, new tokens], with seconds and tokens."""
-    results = sys.stdout
-    sys.stdout = sys.stderr
-    if name != "ctranslate2":
-        import torch
+    """Answer each question, [batch, prompt tokens, new tokens], with the tokens."""
 
-        torch.set_num_threads(threads)
-    run = make_round(name, folder, threads)
-    print("ready", file=results, flush=True)
-    for line in sys.stdin:
-        batch, prompt_tokens, new_tokens = json.loads(line)
-        begin = time.perf_counter()
-        tokens = run(batch, prompt_tokens, new_tokens)
-        seconds = time.perf_counter() - begin
-        assert all(len(row) == new_tokens for row in tokens), [len(row) for row in tokens]
-        print(json.dumps([seconds, tokens]), file=results, flush=True)
+    def make() -> Callable[[Any], list[list[int]]]:
+        if name != "ctranslate2":
+            import torch
+
+            torch.set_num_threads(threads)
+        run = make_round(name, folder, threads)
+
+        def work(question: Any) -> list[list[int]]:
+            tokens = run(*question)
+            assert all(len(row) == question[2] for row in tokens), [len(row) for row in tokens]
+            return tokens
+
+        return work
+
+    serve(make)
 
 
 # --- the referee ---------------------------------------------------------------------------------
@@ -231,58 +230,6 @@ def write_model(folder: Path) -> int:
     return 4 * sum(model.get_parameter(name).numel() for name in names)
 
 
-def busy_seconds(pid: int | None = None) -> float:
-    """Return the CPU seconds used so far by a process, or by everything; 0 where the system does not tell."""
-    stat = Path("/proc/stat" if pid is None else f"/proc/{pid}/stat")
-    if not stat.exists():
-        return 0.0
-    ticks = stat.read_text().rsplit(")")[-1].split()
-    return sum(map(int, ticks[1:4] if pid is None else ticks[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def wait_for_quiet(seconds: float) -> None:
-    """Return when other programs use less than a tenth of a core, or after `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        before = busy_seconds()
-        time.sleep(0.5)
-        if busy_seconds() - before < 0.05:
-            return
-
-
-class Contestant:
-    """A process that generates when asked."""
-
-    def __init__(self, name: str, python: str, folder: Path, *, threads: int, isa: str) -> None:
-        self.name = name
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-        environment |= AVX2 if isa == "avx2" else {}
-        command = [python, __file__, "--contestant", name, "--folder", str(folder), "--threads", str(threads)]
-        self.process = subprocess.Popen(
-            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        if self.process.stdout.readline() != "ready\n":
-            raise SystemExit(f"{name} did not start")
-
-    def ask(self, batch: int, prompt_tokens: int, new_tokens: int) -> tuple[float, list[list[int]]]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([batch, prompt_tokens, new_tokens]) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} broke off; see its message above")
-        seconds, tokens = json.loads(line)
-        return seconds, tokens
-
-
-def installed(python: str, module: str) -> str:
-    """Return the version of `module` in an environment, or an empty string."""
-    code = f"import importlib.metadata as m; print(m.version({module!r}))"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
-
-
 def agreement(tokens: list[list[int]], reference: list[list[int]]) -> float:
     """Return the share of tokens that are equal up to the first difference of each row."""
     equal = 0
@@ -305,8 +252,11 @@ def line_up(options: argparse.Namespace, folder: Path) -> list[Contestant]:
         else:
             print(f"{name} {installed(python, module)}")
             started.append((name, python))
+    environment = {"OMP_NUM_THREADS": str(options.threads), **(AVX2 if options.isa == "avx2" else {})}
+    common = ["--folder", str(folder), "--threads", str(options.threads)]
     return [
-        Contestant(name, python, folder, threads=options.threads, isa=options.isa) for name, python in started
+        Contestant(name, [python, __file__, "--contestant", name, *common], environment)
+        for name, python in started
     ]
 
 
@@ -323,24 +273,22 @@ def referee(options: argparse.Namespace) -> None:
         for batch in options.batch:
             table(contestants, batch, weight_bytes, options)
         for contestant in contestants:
-            contestant.process.terminate()
+            contestant.leave()
 
 
 def table(contestants: list[Contestant], batch: int, weight_bytes: int, options: argparse.Namespace) -> None:
     """Run the rounds of one batch size and print what came of them."""
     seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    others: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     tokens: dict[str, list[list[int]]] = {}
     for contestant in contestants:
-        contestant.ask(batch, options.prompt_tokens, 8)  # warms up
+        contestant.ask([batch, options.prompt_tokens, 8])  # warms up
+        contestant.others.clear()
+    question = [batch, options.prompt_tokens, options.new_tokens]
     for _ in range(options.rounds):
         for contestant in contestants:
-            wait_for_quiet(options.patience)
-            pid = contestant.process.pid
-            before = busy_seconds() - busy_seconds(pid)
-            taken, tokens[contestant.name] = contestant.ask(batch, options.prompt_tokens, options.new_tokens)
+            taken, tokens[contestant.name] = contestant.ask(question, patience=options.patience)
             seconds[contestant.name].append(taken)
-            others[contestant.name].append((busy_seconds() - busy_seconds(pid) - before) / taken)
+    others = {contestant.name: contestant.others for contestant in contestants}
     print(f"\nbatch {batch}: {options.prompt_tokens} + {options.new_tokens} tokens, {options.rounds} rounds")
     print(f"{'':18}{'tokens/s':>10}{'best':>8}{'GB/s':>7}{'same tokens':>13}{'cores lost to others':>22}")
     for name, times in seconds.items():
@@ -349,12 +297,7 @@ def table(contestants: list[Contestant], batch: int, weight_bytes: int, options:
         moved = speed / batch * weight_bytes / 1e9
         print(f"{name:18}{speed:10.1f}{best:8.1f}{moved:7.1f}{same:>13}{median(others[name]):22.2f}")
     for name in list(seconds)[1:]:
-        ratios = [theirs / ours for ours, theirs in zip(seconds["langmill"], seconds[name])]
-        best_ratio = min(seconds[name]) / min(seconds["langmill"])
-        rounds = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(
-            f"langmill / {name:18} {median(ratios):5.2f} median, {best_ratio:5.2f} of the best (rounds: {rounds})"
-        )
+        print(f"langmill / {name:18} {ratios(seconds['langmill'], seconds[name])}")
 
 
 def main() -> None:

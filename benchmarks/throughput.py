@@ -14,12 +14,12 @@ both as they come.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-import time
-from pathlib import Path
+from collections.abc import Callable
 from statistics import median
+from typing import Any
+
+from contest import Contestant, peak_bytes, serve
 
 SIZES = {
     # family: layers, width, heads, vocabulary, rows, tokens a row
@@ -114,63 +114,43 @@ def build_theirs(family: str, size: tuple[int, ...], compiled: bool):
     return step
 
 
-def peak_bytes() -> int:
-    """Return the most memory this process has held."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def work(contestant: str, family: str, size: tuple[int, ...], precision: str) -> None:
-    """Be a contestant: step whenever a line comes in, answer with the seconds it took."""
-    import torch
+    """Be a contestant: a step a question, answered with the loss and the memory held so far."""
 
-    begin = time.perf_counter()
-    torch.set_float32_matmul_precision("medium" if precision == "bfloat16" else "highest")
-    step = (
-        build_ours(family, size)
-        if contestant == "langmill"
-        else build_theirs(family, size, compiled=contestant.endswith("compiled"))
-    )
-    for _ in range(2):
-        step()
-    print(json.dumps({"ready": time.perf_counter() - begin}), flush=True)
-    for _ in sys.stdin:
-        begin = time.perf_counter()
-        loss = step()
-        seconds = time.perf_counter() - begin
-        print(json.dumps({"seconds": seconds, "loss": loss, "peak": peak_bytes()}), flush=True)
+    def make() -> Callable[[Any], tuple[float, int]]:
+        import torch
+
+        torch.set_float32_matmul_precision("medium" if precision == "bfloat16" else "highest")
+        step = (
+            build_ours(family, size)
+            if contestant == "langmill"
+            else build_theirs(family, size, compiled=contestant.endswith("compiled"))
+        )
+        for _ in range(2):
+            step()
+        return lambda _: (step(), peak_bytes())
+
+    serve(make)
 
 
 def contest(family: str, name: str, steps: int) -> None:
     """Run one family at one size and print its table."""
     size = SIZES[name]
-    workers, ready = {}, {}
     everyone = [(c, precision) for precision in precisions() for c in CONTESTANTS[precision]]
+    workers = {}
     for contestant, precision in everyone:
         command = [sys.executable, __file__, "--worker", contestant, "--families", family, "--sizes", name]
-        command += ["--precision", precision]
-        worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        workers[contestant, precision] = worker
-        line = worker.stdout.readline()
-        if not line:
-            sys.exit(f"{contestant} failed to start; run it alone: {' '.join(command)}")
-        ready[contestant, precision] = json.loads(line)["ready"]
-    answers: dict[tuple[str, str], list[dict]] = {each: [] for each in everyone}
+        workers[contestant, precision] = Contestant(contestant, [*command, "--precision", precision])
+    answers: dict[tuple[str, str], list[Any]] = {each: [] for each in everyone}
     for _ in range(steps):
         for each, worker in workers.items():
-            worker.stdin.write("step\n")
-            worker.stdin.flush()
-            answers[each].append(json.loads(worker.stdout.readline()))
+            answers[each].append(worker.ask())
     for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
+        worker.leave()
+    ready = {each: worker.ready_seconds for each, worker in workers.items()}
     rows, tokens = size[4], size[5]
-    seconds = {each: median(a["seconds"] for a in answers[each]) for each in everyone}
-    peaks = {each: max(a["peak"] for a in answers[each]) for each in everyone}
+    seconds = {each: median(taken for taken, _ in answers[each]) for each in everyone}
+    peaks = {each: max(peak for _, (_, peak) in answers[each]) for each in everyone}
     for precision in precisions():
         best = min(seconds[c, precision] for c in CONTESTANTS[precision][1:])
         leanest = min(peaks[c, precision] for c in CONTESTANTS[precision][1:])

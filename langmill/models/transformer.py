@@ -42,6 +42,39 @@ RECOMPUTE_NUMBERS = 1 << 19
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Which tokens of a padded batch are worked on: all layers but attention take each token by itself."""
+
+    places: Tensor
+    """(P,), indices into B · T."""
+    shape: torch.Size
+    """(B, T)."""
+
+    @classmethod
+    def of(cls, valid: Tensor) -> Kept | None:
+        """Return the places of the tokens of rows (B, T) that are no padding; None if dropping the rest gains nothing.
+
+        Their number is rounded up with padding: libraries prepare their products for each new shape.
+        """
+        count = -(-int(valid.sum()) // KEPT_ROUND) * KEPT_ROUND
+        if count >= valid.numel():
+            return None
+        return cls((~valid).flatten().int().argsort(stable=True)[:count], valid.shape)
+
+    def take(self, x: Tensor) -> Tensor:
+        """Return the kept tokens (1, P, …) of x (B, T, …)."""
+        return x.flatten(0, 1)[self.places][None]
+
+    def put(self, x: Tensor) -> Tensor:
+        """Return x (1, P, …) in its places of (B, T, …), with zeros elsewhere."""
+        out = x.new_zeros(self.shape.numel(), *x.shape[2:])
+        return out.index_copy(0, self.places, x[0]).unflatten(0, self.shape)
+
+
+KEPT_ROUND = 128
+
+
+@dataclass(frozen=True)
 class View:
     """What the tokens of one pass may look at."""
 
@@ -55,6 +88,7 @@ class View:
     """An encoder's states (M, S, D); a cache has their keys and values instead."""
     memory_mask: Tensor | None = None
     """(M, 1, 1, S), False at the padding of `memory`."""
+    kept: Kept | None = None
 
 
 class Attention(nn.Module):
@@ -88,6 +122,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, view: View) -> Tensor:
         query = rotate_heads(self.heads(self.query(x)), self.query_norm, view.rotary)  # (B, H, T, C)
         key, value = self.keys_and_values(x, view.rotary)  # (B, K, T, C)
+        if view.kept is not None:  # x is (1, P, D): tokens meet here only, in rows
+            query, key, value = (
+                view.kept.put(part.transpose(1, 2)).transpose(1, 2) for part in (query, key, value)
+            )
+            return self.output(view.kept.take(self.look(query, key, value, view.mask, view.causal)))
         if view.cache is not None:
             key, value = view.cache.append(self.layer, key, value)  # (B, K, S, C)
         return self.output(self.look(query, key, value, view.mask, view.causal))
@@ -217,7 +256,7 @@ class Stack(nn.Module):
         """Return states (B, T, D).
 
         ids: token ids (B, T). valid: (B, T), False at padding, which is on the left where there is
-        a cache. starts: (B, T), for packed rows, the index in the row at which each token's document
+        a cache; most of it is left out of the work, and its states are of no meaning. starts: (B, T), for packed rows, the index in the row at which each token's document
         begins; a token sees its own document only. segments: (B, T), each token's kind of segment;
         without them all are 0. memory: an encoder's states (B, S, D), memory_valid: (B, S), False at
         their padding; a cache that has been given them (`Transformer.new_cache`) takes their place.
@@ -229,18 +268,24 @@ class Stack(nn.Module):
         past = 0 if cache is None else cache.length
         if cache is not None:
             valid = cache.advance(valid, ids.shape[1])  # (B, S)
-        x, rotary = self.embedded(
-            ids, segments, self.token_positions(ids, valid=valid, starts=starts, past=past)
-        )
-        mask, causal = self.mask(ids, valid=valid, starts=starts, past=past, dtype=x.dtype)
+        positions = self.token_positions(ids, valid=valid, starts=starts, past=past)
+        mask, causal = self.mask(ids, valid=valid, starts=starts, past=past, dtype=self.embed.weight.dtype)
+        kept = None
+        if valid is not None and cache is None and memory is None and not torch.compiler.is_compiling():
+            kept = Kept.of(valid)
+        if kept is not None:
+            ids, positions = kept.take(ids), kept.take(positions)  # (1, P)
+            segments = None if segments is None else kept.take(segments)
+        x, rotary = self.embedded(ids, segments, positions)
         memory_mask = None if memory_valid is None else memory_valid[:, None, None, :]
-        view = View(mask, causal, rotary, cache, memory, memory_mask)
+        view = View(mask, causal, rotary, cache, memory, memory_mask, kept)
         pending = None
         lean = x.numel() >= RECOMPUTE_NUMBERS and usable(x) and torch.is_grad_enabled()
         with recomputing() if lean else contextlib.nullcontext():
             for block in self.blocks:
                 x, pending = block(x, pending, view)
-        return add_norm(self.final_norm, x, pending)[1]
+        x = add_norm(self.final_norm, x, pending)[1]
+        return x if kept is None else kept.put(x)
 
     def embedded(
         self, ids: Tensor, segments: Tensor | None, positions: Tensor

@@ -15,7 +15,7 @@ from langmill.models.config import (
     default_encoder_decoder,
 )
 from langmill.models.positions import RelativeBias, sinusoids
-from langmill.models.transformer import Transformer
+from langmill.models.transformer import Kept, Transformer
 
 SIZES = {"layers": 2, "width": 32, "heads": 4, "context": 40}
 ENCODERS = {"eurobert": default_encoder, "bert": bert_encoder}
@@ -66,6 +66,46 @@ def test_padded_is_unpadded_on_either_side(encoder):
         wide, valid = token_ids(1, 10, seed=5), torch.zeros(1, 10, dtype=torch.bool)
         wide[:, places], valid[:, places] = ids, True
         assert close(encoder.encode(wide, valid=valid)[:, places], encoder.encode(ids))
+
+
+@pytest.mark.parametrize("kind", [*ENCODERS, *PAIRS])
+def test_padding_is_left_out_of_the_work(kind, monkeypatch):
+    """Layers but attention see the tokens alone; states and gradients are those of the padded batch."""
+    model = drawn({**ENCODERS, **PAIRS}[kind](31, **SIZES))
+    ids = token_ids(20, 40)
+    lengths = torch.tensor([3, 40, 17, 5] * 5)
+    valid = torch.arange(40) < lengths[:, None]
+    segments = (torch.arange(40)[None] >= lengths[:, None] // 2).long() if kind == "bert" else None
+    seen = []
+    model.encoder.blocks[0].feed_forward.register_forward_hook(lambda _, x, __: seen.append(x[0].shape[:2]))
+
+    def states_and_slope() -> tuple[torch.Tensor, torch.Tensor]:
+        model.zero_grad()
+        states = model.encode(ids, valid=valid, segments=segments)[valid]
+        (states * torch.arange(1, 33)).sin().sum().backward()
+        return states.detach(), model.encoder.embed.weight.grad.clone()
+
+    states, slope = states_and_slope()
+    monkeypatch.setattr(Kept, "of", lambda valid: None)
+    padded_states, padded_slope = states_and_slope()
+    assert seen == [(1, 384), (20, 40)]  # 325 tokens, rounded up to a multiple of 128
+    assert close(states, padded_states)
+    assert torch.allclose(slope, padded_slope, rtol=1e-4, atol=1e-4)
+
+
+def test_places_of_the_tokens_that_are_kept():
+    valid = torch.zeros(16, 20, dtype=torch.bool)
+    valid[3, 5:9] = True
+    kept = Kept.of(valid)
+    assert kept is not None
+    assert kept.places[:4].tolist() == [65, 66, 67, 68]
+    assert len(kept.places) == 128 and len(kept.places.unique()) == 128
+    rows = torch.randn(16, 20, 3)
+    back = kept.put(kept.take(rows))
+    assert torch.equal(back[3, 5:9], rows[3, 5:9])
+    assert back.abs().sum(-1).count_nonzero() == 128
+    assert Kept.of(torch.ones(16, 20, dtype=torch.bool)) is None
+    assert Kept.of(torch.ones(2, 20, dtype=torch.bool).tril()) is None  # too few to be worth it
 
 
 @torch.no_grad()
