@@ -149,35 +149,43 @@ def choose_layers(
             f"a {family.name} model has no layer for an adapter (its output layer is not adapted);"
             " train all of it: leave out --adapter.rank"
         )
-    wanted = [part.strip() for target in targets for part in target.split(",")]
+    wanted = [part.strip() for target in targets for part in target.split(",")] or list(DEFAULT_TARGETS)
     chosen: set[str] = set()
-    for target in wanted or DEFAULT_TARGETS:
-        found = {theirs for theirs, ours in layers.items() if any(is_part(target, name) for name in ours)}
-        found = found or {theirs for theirs in layers if is_part(target, theirs)}
-        found = set(layers) if target == ALL else found
-        if wanted and not found:
-            pairs = {name.rpartition(".")[2]: theirs for theirs, ours in layers.items() for name in ours}
-            shown = ", ".join(f"{a} ({b.rpartition('.')[2]})" for a, b in pairs.items())
-            known = {part for names in (layers, pairs, [ALL]) for name in names for part in name.split(".")}
-            raise ConfigError(
-                f"--adapter.targets {target}: no such layer; this model has {shown}, all under {ALL}"
-                f" (embeddings and the output layer are not adapted){did_you_mean(target, known)}"
-            )
+    for target in wanted:
+        found = layers_named(layers, target)
+        if targets and not found:
+            raise ConfigError(f"--adapter.targets {target}: no such layer; {what_there_is(layers, target)}")
         chosen |= found
-    named = [*wanted, *DEFAULT_TARGETS] if not wanted or ALL in wanted else wanted
-    more = {
-        name.rpartition(".")[2]
-        for theirs in chosen
-        for name in layers[theirs]
-        if not any(is_part(target, each) for target in named for each in (theirs, name))
+    parts = [(theirs, name) for theirs in chosen for name in layers[theirs] if len(layers[theirs]) > 1]
+    unnamed = {
+        pair[1].rpartition(".")[2] for pair in parts if not any(is_part(t, n) for t in wanted for n in pair)
     }
-    if more:
+    if unnamed and ALL not in wanted:
         logger.warning(
             "a %s model keeps %s in one layer with what --adapter.targets names, and adapts them together",
             family.name,
-            " and ".join(sorted(more)),
+            " and ".join(sorted(unnamed)),
         )
     return {theirs: ours for theirs, ours in layers.items() if theirs in chosen}
+
+
+def layers_named(layers: Mapping[str, tuple[str, ...]], target: str) -> set[str]:
+    """Return which of `layers` a target names, in our words or, failing that, in the family's."""
+    if target == ALL:
+        return set(layers)
+    own = {theirs for theirs, ours in layers.items() if any(is_part(target, name) for name in ours)}
+    return own or {theirs for theirs in layers if is_part(target, theirs)}
+
+
+def what_there_is(layers: Mapping[str, tuple[str, ...]], target: str) -> str:
+    """Return what to say of the layers of a model to somebody who named none of them."""
+    pairs = {name.rpartition(".")[2]: theirs for theirs, ours in layers.items() for name in ours}
+    shown = ", ".join(f"{name} ({theirs.rpartition('.')[2]})" for name, theirs in pairs.items())
+    known = {part for names in (layers, pairs, [ALL]) for name in names for part in name.split(".")}
+    return (
+        f"this model has {shown}, all under {ALL} (embeddings and the output layer are not adapted)"
+        f"{did_you_mean(target, known)}"
+    )
 
 
 # ------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from langmill.models.adapters import (
     merge,
     merged_copy,
 )
-from langmill.models.config import default_decoder, gpt2_decoder
+from langmill.models.config import bert_encoder, default_decoder, gpt2_decoder
 from langmill.models.families import FAMILIES
 from langmill.models.initialise import initialise
 from langmill.models.recurrent import Recurrent, RecurrentConfig
@@ -177,6 +177,9 @@ def test_gpt2_adapts_query_key_and_value_as_one(caplog: pytest.LogCaptureFixture
 def test_whole_groups_are_taken_silently(caplog: pytest.LogCaptureFixture) -> None:
     for targets in ([], ["c_attn"], ["query,key,value"], ["attention"], ["all-linear"]):
         choose_layers(FAMILIES["gpt2"], small("gpt2"), targets)
+    bert = Transformer(bert_encoder(61, layers=1, width=32, heads=4, hidden=0, context=32, dropout=0.0))
+    assert "cls.predictions.transform.dense" in choose_layers(FAMILIES["bert"], bert, ["all-linear"])
+    assert len(choose_layers(FAMILIES["bert"], bert)) == 6
     assert not caplog.text
 
 
