@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from langmill.core.log import say
 from langmill.generation.decoder import Scores
 from langmill.models.cache import Cache
+from langmill.models.positions import RelativeBias
 from langmill.models.transformer import ACTIVATIONS, Attention, Block, FeedForward, Stack, Transformer
 
-MAXIMUM_ROWS = 8
-"""Beyond this many rows a step is bound by arithmetic, which torch's matrix product does better."""
+MAXIMUM_ROWS = 64
+"""The kernels are measured up to so many rows (docs/log.md)."""
 CLASSES = (
-    *(Transformer, Stack, Block, Attention, FeedForward, nn.ModuleList),
+    *(Transformer, Stack, Block, Attention, FeedForward, RelativeBias, nn.ModuleList),
     *(nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Identity, nn.Dropout),
 )
 """The modules whose arithmetic the kernels repeat."""
@@ -37,12 +38,10 @@ def obstacle(model: Transformer, rows: int) -> str:
         return "numba is not installed"
     if rows > MAXIMUM_ROWS:
         return f"{rows} rows are more than {MAXIMUM_ROWS}"
-    if model.decoder is None or model.encoder is not None:
-        return "the model is not a plain decoder"
-    c, whole = model.decoder.config, model.config
-    if c.attention_scale or c.embed_scale != 1 or c.position_offset or c.input_norm or c.segments:
-        return "the decoder has a part that the kernels have not"
-    if c.positions not in ("learned", "rotary") or whole.output_bias or whole.output_scale != 1:
+    if model.decoder is None:
+        return "the model has no Transformer decoder"
+    c = model.decoder.config
+    if c.segments or model.config.output_transform or (c.cross and c.qk_norm):
         return "the decoder has a part that the kernels have not"
     for module in model.modules():
         if type(module) not in CLASSES:
@@ -76,20 +75,30 @@ def entry(module: nn.Module | None) -> tuple[int, int, int]:
 
 
 def entries(model: Transformer) -> list[int]:
-    """Return the entries of all weights, in the order of `kernels`."""
+    """Return the entries of all weights, in the order of `kernels`; those of an encoder's text stay 0."""
     stack = model.decoder
     assert stack is not None
-    modules = [stack.embed, getattr(stack, "positions", None), stack.final_norm, model.output]
+    modules = [stack.embed, None, stack.input_norm, stack.final_norm, model.output]
     for block in stack.blocks:
         assert isinstance(block, Block)
-        a, f = block.attention, block.feed_forward
+        a, x, f = block.attention, block.cross, block.feed_forward
         modules += [block.attention_norm, a.query, a.key, a.value, a.query_norm, a.key_norm, a.output]
+        modules += [block.cross_norm, *((None, None) if x is None else (x.query, x.output)), None]
         modules += [block.feed_forward_norm, f.up, f.gate, f.down]
     return [number for module in modules for number in entry(module)]
 
 
+def position_table(stack: Stack) -> Tensor | None:
+    """Return what is added to the embedding at each position, (positions, D), if that is how positions are told."""
+    if stack.config.positions == "sinusoidal":
+        return stack.sinusoids
+    if stack.config.positions == "learned":
+        return stack.positions.weight[stack.config.position_offset :]
+    return None
+
+
 class FastDecoder:
-    """Steps a plain float32 decoder, sharing each step among `torch.get_num_threads()` threads.
+    """Steps a float32 decoder, sharing each step among `torch.get_num_threads()` threads.
 
     The weights are read where torch keeps them. `obstacle` must have found none.
     """
@@ -118,8 +127,11 @@ class FastDecoder:
             ACTIVATION=list(ACTIVATIONS).index(config.activation),
             ROTARY=config.positions == "rotary",
             LANES=self.lanes,
+            CROSS=config.cross,
         )
         self.buffers: dict[str, Tensor] = {}
+        self.memory: list[tuple[Tensor, Tensor]] = []
+        """What the plan points at of an encoder's texts; held, so that it stays where it is."""
         self._allocate(rows)
 
     def _set(self, **numbers: int) -> None:
@@ -137,7 +149,11 @@ class FastDecoder:
         pieces = -(-self.model.config.vocabulary // int(k.SCORE_ROWS))
         stack = self.model.decoder
         assert stack is not None
+        if (table := position_table(stack)) is not None:
+            self._hold(POSITIONS=table.detach())
+        scales = [config.embed_scale, config.attention_scale or config.head_width**-0.5]
         self._hold(
+            NUMBERS=torch.tensor([*scales, self.model.config.output_scale]),
             IDS=torch.empty(rows, dtype=torch.int64),
             FIRST=torch.empty(rows, dtype=torch.int64),
             STATES=torch.empty(rows, config.width),
@@ -160,11 +176,37 @@ class FastDecoder:
     def _attach(self, cache: Cache) -> None:
         """Point the plan at a cache; what a thread has for itself holds a row of scores or a batch of states."""
         rows, width = len(cache.valid), self.model.config.output_stack.width
-        bytes_each = 64 * -(-4 * max(cache.slots, rows * width) // 64)
+        longest = max(cache.slots, cache.memory[0][0].shape[2] if cache.memory else 0)
+        bytes_each = 64 * -(-4 * max(longest, rows * width) // 64)
         if self.buffers.get("SCRATCH", torch.empty(0)).numel() < self.lanes * bytes_each:
             self._hold(SCRATCH=torch.empty(self.lanes * bytes_each, dtype=torch.uint8))
+        if cache.memory:
+            self._attach_memory(cache)
+            self._set(SHARING=rows // len(cache.memory[0][0]))
+        stack = self.model.decoder
+        assert stack is not None
+        if stack.config.positions == "relative" and self.plan[self.kernels.SLOTS] != cache.slots:
+            keys = torch.arange(cache.slots)
+            self._hold(BIAS=stack.relative(keys[-1:], keys)[0, :, 0].flip(1).contiguous())  # (H, S)
         self._hold(KEYS=cache.keys, VALUES=cache.values)
         self._set(SCRATCH_BYTES=bytes_each, ROWS=rows, SLOT=cache.length - 1, SLOTS=cache.slots)
+
+    def _attach_memory(self, cache: Cache) -> None:
+        """Point the plan at what the encoder read, unless it is what it was."""
+        if self.memory is cache.memory:
+            return
+        self.memory, k = cache.memory, self.kernels
+        texts, _, slots, _ = cache.memory[0][0].shape
+        for layer, (key, value) in enumerate(cache.memory):
+            assert key.is_contiguous() and value.is_contiguous()
+            place = k.FIRST_LAYER + layer * k.LAYER_ENTRIES + k.MEMORY
+            self.plan[place : place + 2] = key.data_ptr(), value.data_ptr()
+        extents = torch.tensor([[0] * texts, [slots] * texts])
+        if cache.memory_mask is not None:
+            valid = cache.memory_mask[:, 0, 0]  # (M, S), of which each row's tokens stand side by side
+            extents = torch.stack([valid.int().argmax(1), valid.sum(1)])
+        self._hold(TEXTS=extents)
+        self._set(MEMORY_SLOTS=slots)
 
     def step(self, ids: Sequence[int], cache: Cache) -> Scores:
         """Append ids (B,) to the cache and score what follows them; the next step overwrites the scores."""

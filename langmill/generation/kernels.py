@@ -1,7 +1,7 @@
 """One decoding step of a Transformer as machine code, shared by several threads. [generation]
 
 Shape letters: B rows of the batch, D width, H query heads, K key/value heads, C head width, F hidden
-width, S slots, V vocabulary, L layers, J columns of a matrix.
+width, S slots, V vocabulary, L layers, J columns of a matrix, M texts that an encoder read.
 
 Decoding one token multiplies every weight once, so its speed is that of reading memory. Each weight
 is therefore read once a step for the whole batch, straight from the model's own tensors.
@@ -47,19 +47,22 @@ from langmill.generation.native import (
 # Entries of the plan: sizes …
 LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = np.arange(8)
 RMS, NORM_FIRST, QK_NORM, ACTIVATION, ROTARY, SLOT, SLOTS, LANES = np.arange(8, 16)
+CROSS, SHARING, MEMORY_SLOTS = np.arange(16, 19)  # an encoder's texts, each SHARING rows side by side look at
 # … addresses of buffers: token ids (B,) and each row's first slot (B,), both int64; rotary radians a
 # position (C / 2,); what a thread has for itself (LANES, SCRATCH_BYTES); states (B, D); queries, keys and
 # values (B, (H + 2K) C); mixed values (B, H C); hidden and gates (B, F); the cache, keys and values
 # (L, B, K, S, C); logits (B, V); of every piece of a row of logits the index of the largest (int64) and the
-# sum of exponentials (B, pieces), and the same of the whole row, there the logarithm of the sum (B,) …
-IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(16, 26)
-KEYS, VALUES, LOGITS, TOPS, SUMS, BEST, LOG_TOTAL, COUNTERS = np.arange(26, 34)
+# sum of exponentials (B, pieces), and the same of the whole row, there the logarithm of the sum (B,); the
+# bias of attention to what stands so far behind (H, S); of each text the first token and how many there are
+# (2, M), int64; and three numbers …
+IDS, FIRST, RATES, SCRATCH, SCRATCH_BYTES, STATES, PROJECTED, MIXED, INNER, GATES = np.arange(19, 29)
+KEYS, VALUES, LOGITS, TOPS, SUMS, BEST, LOG_TOTAL, COUNTERS, BIAS, TEXTS, NUMBERS = np.arange(29, 40)
+EMBED_SCALE, ATTENTION_SCALE, OUTPUT_SCALE = np.arange(3)
 # … and from here on of each matrix or norm: address, address of its bias (0 where there is none), rows.
-EMBED, POSITIONS, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(34, 49, 3)
-# The same, counted from a layer's first entry.
-ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = (
-    np.arange(0, 36, 3)
-)
+EMBED, POSITIONS, INPUT_NORM, FINAL_NORM, SCORES, FIRST_LAYER = np.arange(40, 58, 3)
+# The same, counted from a layer's first entry; MEMORY holds the addresses of keys and values (M, K, S, C).
+ATTENTION_NORM, QUERY, KEY, VALUE, QUERY_NORM, KEY_NORM, OUTPUT = np.arange(0, 21, 3)
+CROSS_NORM, CROSS_QUERY, CROSS_OUTPUT, MEMORY, FEED_NORM, UP, GATE, DOWN, LAYER_ENTRIES = np.arange(21, 48, 3)
 STORE, ADD, EXPAND, SCORE = np.arange(4)
 """What a phase of multiplication does with its products."""
 
@@ -69,7 +72,7 @@ SCORE_ROWS = np.int64(64)
 """Rows of the output layer in a piece, each with its own maximum and sum."""
 LINE_BYTES = np.int64(64)
 """Counters stand a cache line apart, so that they do not slow each other."""
-PHASES_PER_LAYER = np.int64(7)
+PHASES_PER_LAYER = np.int64(11)
 SPINS = np.int64(2000)
 """How often a thread looks whether the others are done before it lends its core to another program."""
 
@@ -137,15 +140,21 @@ def turn(plan, position, x):
 
 
 @native()
-def attend_one(query, keys, values, width, count, scores, out):
-    """Attend with query (C,) over keys and values (count, C) into out (C,); scores (count,) is scratch; all
-    are addresses."""
+def attend_one(query, keys, values, width, count, scale, bias, scores, out):
+    """Attend with query (C,) over keys and values (count, C) into out (C,); scores (count,) is scratch.
+
+    bias: what is added to the last score, the last but one …; 0 for nothing. All are addresses but `scale`.
+    """
     multiply(keys, ZERO, query, width, ONE, scores, ZERO, ZERO, count, False)
     weights = floats(scores)
-    scale = np.float32(1) / np.sqrt(np.float32(width))
-    top = np.float32(-3.4e38)
     for s in range(count):
         weights[s] *= scale
+    if bias:
+        behind = floats(bias)
+        for s in range(count):
+            weights[s] += behind[count - 1 - s]
+    top = np.float32(-3.4e38)
+    for s in range(count):
         top = max(top, weights[s])
     total = np.float32(0)
     for s in range(count):
@@ -164,6 +173,7 @@ def attend(plan, layer, entry, eps, b, k, scores):
     past = 4 * ((layer * plan[ROWS] + b) * kv_heads + k) * plan[SLOTS] * width
     keys, values = plan[KEYS] + past, plan[VALUES] + past  # (S, C)
     row = plan[PROJECTED] + 4 * b * (heads + 2 * kv_heads) * width
+    scale = floats(plan[NUMBERS])[ATTENTION_SCALE]
     group = heads // kv_heads
     for member in range(group + 1):  # the key, then its queries
         head = heads + k if member == 0 else k * group + member - 1
@@ -179,18 +189,37 @@ def attend(plan, layer, entry, eps, b, k, scores):
                 key[c], value[c] = part[c], new[c]
         else:
             query, out = row + 4 * head * width, plan[MIXED] + 4 * (b * heads + head) * width
-            begin = 4 * first * width
-            attend_one(query, keys + begin, values + begin, width, slot + 1 - first, scores, out)
+            begin, count = 4 * first * width, slot + 1 - first
+            bias = plan[BIAS] + 4 * head * plan[SLOTS] if plan[BIAS] else ZERO
+            attend_one(query, keys + begin, values + begin, width, count, scale, bias, scores, out)
 
 
 @native()
-def attend_phase(plan, layer, entry, eps, lane, phase):
-    """A phase: attention of every row and head."""
+def attend_across(plan, entry, b, k, scores):
+    """Attend with the queries of row b that share head k of the encoder's keys and values."""
+    heads, width, slots = plan[HEADS], plan[HEAD_WIDTH], plan[MEMORY_SLOTS]
+    text, group = b // plan[SHARING], heads // plan[KV_HEADS]
+    first, count = integers(plan[TEXTS])[text], integers(plan[TEXTS])[plan[ROWS] // plan[SHARING] + text]
+    place = 4 * ((text * plan[KV_HEADS] + k) * slots + first) * width
+    keys, values = plan[entry + MEMORY] + place, plan[entry + MEMORY + 1] + place
+    scale = floats(plan[NUMBERS])[ATTENTION_SCALE]
+    for head in range(k * group, (k + 1) * group):
+        at = 4 * (b * heads + head) * width
+        attend_one(plan[PROJECTED] + at, keys, values, width, count, scale, ZERO, scores, plan[MIXED] + at)
+
+
+@native()
+def attend_phase(plan, layer, entry, eps, across, lane, phase):
+    """A phase: attention of every row and head, to the past or across to an encoder's text."""
     scores = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
     pieces = plan[ROWS] * plan[KV_HEADS]
     piece = claim(plan, phase)
     while piece < pieces:
-        attend(plan, layer, entry, eps, piece // plan[KV_HEADS], piece % plan[KV_HEADS], scores)
+        b, k = piece // plan[KV_HEADS], piece % plan[KV_HEADS]
+        if across:
+            attend_across(plan, entry, b, k, scores)
+        else:
+            attend(plan, layer, entry, eps, b, k, scores)
         finish(plan, phase)
         piece = claim(plan, phase)
     wait(plan, phase, pieces)
@@ -287,19 +316,21 @@ def multiply_phase(plan, action, entry, matrices, x, columns, out, stride, phase
 
 
 @native()
-def embed_phase(plan, phase):
-    """A phase: the tokens' embeddings, with learned positions if there are any. One thread does it."""
-    width = plan[WIDTH]
+def embed_phase(plan, eps, phase):
+    """A phase: the tokens' embeddings, with what a table says of positions if there is one. One thread does it."""
+    width, scale = plan[WIDTH], floats(plan[NUMBERS])[EMBED_SCALE]
     if claim(plan, phase) == 0:
         for b in range(plan[ROWS]):
             x = floats(plan[STATES] + 4 * b * width)
             token = floats(plan[EMBED] + 4 * integers(plan[IDS])[b] * width)
             for j in range(width):
-                x[j] = token[j]
+                x[j] = scale * token[j]
             if plan[POSITIONS]:
                 position = floats(plan[POSITIONS] + 4 * (plan[SLOT] - integers(plan[FIRST])[b]) * width)
                 for j in range(width):
                     x[j] += position[j]
+        if plan[INPUT_NORM]:
+            normalise_rows(plan, INPUT_NORM, eps, plan[STATES], plan[STATES])
         finish(plan, phase)
     wait(plan, phase, 1)
 
@@ -320,21 +351,44 @@ def layer_phases(plan, layer, eps, lane, phase):
     inner = plan[HEADS] * plan[HEAD_WIDTH]
     projected = inner + 2 * plan[KV_HEADS] * plan[HEAD_WIDTH]
     before = plan[NORM_FIRST] != 0
-    source = states
+    source = plan[SCRATCH] + lane * plan[SCRATCH_BYTES] if before else states
     if before:
-        source = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
         normalise_rows(plan, entry + ATTENTION_NORM, eps, states, source)
     multiply_phase(plan, STORE, entry + QUERY, THREE, source, width, plan[PROJECTED], projected, phase)
-    attend_phase(plan, layer, entry, eps, lane, phase + 1)
+    attend_phase(plan, layer, entry, eps, False, lane, phase + 1)
     multiply_phase(plan, ADD, entry + OUTPUT, ONE, plan[MIXED], inner, states, width, phase + 2)
+    if not before:
+        normalise_phase(plan, entry + ATTENTION_NORM, eps, phase + 3)
+    if plan[CROSS]:
+        if before:
+            normalise_rows(plan, entry + CROSS_NORM, eps, states, source)
+        query = entry + CROSS_QUERY
+        multiply_phase(plan, STORE, query, ONE, source, width, plan[PROJECTED], inner, phase + 4)
+        attend_phase(plan, layer, entry, eps, True, lane, phase + 5)
+        multiply_phase(plan, ADD, entry + CROSS_OUTPUT, ONE, plan[MIXED], inner, states, width, phase + 6)
+        if not before:
+            normalise_phase(plan, entry + CROSS_NORM, eps, phase + 7)
     if before:
         normalise_rows(plan, entry + FEED_NORM, eps, states, source)
-    else:
-        normalise_phase(plan, entry + ATTENTION_NORM, eps, phase + 3)
-    multiply_phase(plan, EXPAND, entry + UP, ONE, source, width, plan[INNER], plan[HIDDEN], phase + 4)
-    multiply_phase(plan, ADD, entry + DOWN, ONE, plan[INNER], plan[HIDDEN], states, width, phase + 5)
+    multiply_phase(plan, EXPAND, entry + UP, ONE, source, width, plan[INNER], plan[HIDDEN], phase + 8)
+    multiply_phase(plan, ADD, entry + DOWN, ONE, plan[INNER], plan[HIDDEN], states, width, phase + 9)
     if not before:
-        normalise_phase(plan, entry + FEED_NORM, eps, phase + 6)
+        normalise_phase(plan, entry + FEED_NORM, eps, phase + 10)
+
+
+@native()
+def output_states(plan, eps, lane):
+    """Return the address of what the output layer reads, (B, D): the states, normalised and scaled."""
+    scale = floats(plan[NUMBERS])[OUTPUT_SCALE]
+    if not plan[FINAL_NORM] and scale == 1:
+        return plan[STATES]
+    out = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
+    if plan[FINAL_NORM]:
+        normalise_rows(plan, FINAL_NORM, eps, plan[STATES], out)
+    x, source = floats(out), floats(out if plan[FINAL_NORM] else plan[STATES])
+    for j in range(plan[ROWS] * plan[WIDTH]):
+        x[j] = scale * source[j]
+    return out
 
 
 def decode_step(address, eps, lane):
@@ -343,13 +397,10 @@ def decode_step(address, eps, lane):
     address: of the plan. eps: the norms' epsilon. The counters, two a phase, must be zero.
     """
     plan = integers(address)
-    embed_phase(plan, ZERO)
+    embed_phase(plan, eps, ZERO)
     for layer in range(plan[LAYERS]):
         layer_phases(plan, layer, eps, lane, 1 + layer * PHASES_PER_LAYER)
-    states = plan[STATES]
-    if plan[FINAL_NORM]:
-        states = plan[SCRATCH] + lane * plan[SCRATCH_BYTES]
-        normalise_rows(plan, FINAL_NORM, eps, plan[STATES], states)
+    states = output_states(plan, eps, lane)
     phase = 1 + plan[LAYERS] * PHASES_PER_LAYER
     multiply_phase(plan, SCORE, SCORES, ONE, states, plan[WIDTH], plan[LOGITS], plan[VOCABULARY], phase)
     if lane == 0:

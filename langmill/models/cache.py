@@ -72,8 +72,9 @@ class Cache:
                 self.memory = [(key[texts], value[texts]) for key, value in self.memory]
                 self.memory_mask = None if self.memory_mask is None else self.memory_mask[texts]
         if len(rows) == len(self.valid):
-            for store in (self.keys, self.values):  # only what is filled is copied
-                store[..., : self.length, :] = store[:, rows, :, : self.length]
+            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+            for store in (self.keys, self.values):  # only what is filled, and another row's, is copied
+                store[:, moved, :, : self.length] = store[:, rows[moved], :, : self.length]
         else:
             self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.valid = self.valid[rows]

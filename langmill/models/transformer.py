@@ -430,7 +430,8 @@ class Transformer(nn.Module):
         cache = Cache(self.decoder.config, batch, slots, device=weight.device, dtype=weight.dtype)
         if memory is not None:
             layers = [block.cross for block in self.decoder.blocks if isinstance(block, Block)]
-            cache.memory = [cross.keys_and_values(memory) for cross in layers if cross is not None]
+            pairs = [cross.keys_and_values(memory) for cross in layers if cross is not None]
+            cache.memory = [(key.contiguous(), value.contiguous()) for key, value in pairs]
             cache.memory_mask = None if memory_valid is None else memory_valid[:, None, None, :]
         return cache
 

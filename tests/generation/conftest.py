@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,11 @@ class ByteCodec:
 
 
 def tiny_model(seed: int = 0, *, vocabulary: int = 257, **changes: Any) -> Transformer:
-    """Return a decoder whose every weight, biases and norms included, is random."""
+    """Return a decoder, or with cross=True an encoder-decoder, whose every weight, biases and norms included,
+    is random.
+
+    score_bias: the output layer has one; `output_bias` is attention's.
+    """
     stack: dict[str, Any] = {
         "layers": 2,
         "width": 32,
@@ -35,9 +40,13 @@ def tiny_model(seed: int = 0, *, vocabulary: int = 257, **changes: Any) -> Trans
         "causal": True,
         "max_positions": 64,
     }
-    tie = changes.pop("tie_output", True)
-    config = TransformerConfig(vocabulary=vocabulary, decoder=StackConfig(**stack | changes), tie_output=tie)
-    model = Transformer(config).eval()
+    whole = {name: changes.pop(name) for name in ("tie_output", "output_scale") if name in changes}
+    whole["output_bias"] = changes.pop("score_bias", False)
+    decoder = StackConfig(**stack | changes)
+    encoder = replace(decoder, causal=False, cross=False) if decoder.cross else None
+    model = Transformer(
+        TransformerConfig(vocabulary=vocabulary, encoder=encoder, decoder=decoder, **whole)
+    ).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

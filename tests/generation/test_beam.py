@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from langmill.checkpoint import load_checkpoint
+from langmill.generation.beam import PIECE, largest
 from langmill.generation.generate import generate
 from langmill.generation.rules import TokenRules, token_rules
 from langmill.generation.settings import SamplingSettings
@@ -166,3 +167,12 @@ def test_one_beam_is_greedy(tiny):
     )
     assert beam.score >= sum(greedy.logprobs) - 1e-5
     assert math.isfinite(beam.score)
+
+
+@pytest.mark.parametrize("size", [5, PIECE, 17 * PIECE, 40 * PIECE + 3])
+def test_the_largest_are_those_of_topk(size: int) -> None:
+    x = torch.randn(2, 3, size, generator=torch.Generator().manual_seed(size))
+    x[0, 1, -2:] = torch.tensor([9.0, 10.0])  # in the piece that is not whole
+    x[1, 2, : size // 2] = -math.inf
+    for found, wanted in zip(largest(x, 5), x.topk(5)):
+        assert torch.equal(found, wanted)
