@@ -16,8 +16,12 @@ __all__ = ["__version__", "load", "train"]
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that `langmill --help` does not wait for torch.
-    if name in ("load", "train"):
-        from langmill import api
+    if name == "train":
+        from langmill.api import train
 
-        return getattr(api, name)
+        return train
+    if name == "load":
+        from langmill.loaded import load
+
+        return load
     raise AttributeError(f"module 'langmill' has no attribute {name!r}")

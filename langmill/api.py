@@ -1,4 +1,4 @@
-"""langmill in Python: what the command line calls. [cli]
+"""A training run from request to result: what `langmill train` and `langmill.train` call. [cli]
 
 `import langmill` costs nothing; these functions import what they need when they are called.
 """
@@ -8,22 +8,18 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langmill.core import log
 from langmill.core.config import flatten, merge, nest, option_name, read_yaml, resolve, to_yaml
-from langmill.core.errors import ConfigError, DataError, LangmillError
+from langmill.core.errors import ConfigError, DataError
 from langmill.core.files import atomic_write, make_folder, remove_partial
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
     from langmill.core.distributed import World
-    from langmill.generation.generate import Generation
     from langmill.tasks.base import Lesson, Request, Task
     from langmill.training.job import Outcome
     from langmill.training.settings import TrainSettings
@@ -36,6 +32,8 @@ RUN_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "target_tokenizer.json",
@@ -341,7 +339,7 @@ def run_files(folder: Path) -> list[Path]:
 
 def is_saved(folder: Path) -> bool:
     """Whether a run's first save is whole: a state to resume from and weights to load."""
-    return bool(list(folder.glob("state/step-*")) and list(folder.glob("model*.safetensors")))
+    return bool(list(folder.glob("state/step-*")) and list(folder.glob("*model*.safetensors")))
 
 
 def clear_run(folder: Path) -> None:
@@ -357,98 +355,3 @@ def resume_command(task: str, folder: Path, here: World) -> str:
     """Return what to type to continue a run: the rest is in its run.yaml."""
     launch = log.program() if here.size == 1 else f"torchrun --nproc-per-node {here.size} -m langmill"
     return f"{launch} train {task} -o {shlex.quote(str(folder))} --resume auto"
-
-
-class Model:
-    """A checkpoint in hand: what `langmill.load` returns."""
-
-    def __init__(self, checkpoint: Any) -> None:
-        self.checkpoint = checkpoint
-        self.model = checkpoint.model
-        self.tokenizer = checkpoint.tokenizer
-
-    def _need_tokenizer(self) -> Any:
-        if self.tokenizer is None:
-            raise LangmillError(f"{self.checkpoint.folder}: has no tokenizer.json, so it cannot read text")
-        return self.tokenizer
-
-    def logits(self, input_ids: Any, decoder_input_ids: Any = None) -> torch.Tensor:
-        """Return scores (B, T, V) for ids (B, T), a tensor or nested lists.
-
-        A decoder scores the next token at each place, an encoder the token at it. An encoder-decoder
-        reads `input_ids` and scores `decoder_input_ids`, (B, T) too.
-        """
-        import torch
-
-        device = next(self.model.parameters()).device
-        ids = torch.as_tensor(input_ids, device=device)
-        settings = {}
-        if decoder_input_ids is not None:
-            settings["decoder_ids"] = torch.as_tensor(decoder_input_ids, device=device)
-        with torch.no_grad():
-            return self.model(ids, **settings)
-
-    def predict(self, texts: str | Sequence[str | tuple[str, str]]) -> Any:
-        """Return what the model makes of a text, or of each of several: an encoder fills in what [MASK] hides.
-
-        Two texts that are to be read together are a tuple: `model.predict([("A [MASK].", "B.")])`.
-        """
-        from langmill.tasks import find_task, task_of
-
-        self._need_tokenizer()
-        given = [texts] if isinstance(texts, str) else list(texts)
-        results = find_task(task_of(self.model)).predict(self.checkpoint, given)
-        return results[0] if isinstance(texts, str) else results
-
-    def logprobs(self, text: str) -> np.ndarray:
-        """Return the natural log-probability of each of the text's tokens given those before it, (T,)."""
-        from langmill.evaluation.language import logprobs
-
-        return logprobs(self.model, self._need_tokenizer(), text)
-
-    def generate(self, prompt: str, **settings: Any) -> Generation:
-        """Continue a prompt: settings are those of `SamplingSettings`, such as max_tokens=50, seed=1.
-
-        Where one is not given, what the checkpoint's generation_config.json recommends holds.
-        """
-        (result,) = self.generate_batch([prompt], **settings)
-        return result
-
-    def generate_batch(self, prompts: Sequence[str], **settings: Any) -> list[Generation]:
-        """Continue each of several prompts, whose texts do not influence each other."""
-        from langmill.generation.generate import generate
-
-        wanted, rules = self._asked(settings)
-        return generate(self.model, self.tokenizer, list(prompts), wanted, rules=rules)
-
-    def chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        on_text: Callable[[str], None] | None = None,
-        **settings: Any,
-    ) -> Generation:
-        """Answer a conversation, such as [{"role": "user", "content": "Hello"}]; settings as for `generate`.
-
-        on_text: called with each piece of the answer as soon as it is certain.
-        """
-        from langmill.generation.chat import answer
-
-        wanted, rules = self._asked(settings)
-        return answer(self.model, self.tokenizer, messages, wanted, on_text=on_text, rules=rules)
-
-    def _asked(self, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Return the SamplingSettings that are asked, over those recommended, and the checkpoint's TokenRules."""
-        from langmill.generation.rules import token_rules
-        from langmill.generation.settings import sampling_settings
-
-        recommended = self.checkpoint.generation
-        rules = token_rules(self._need_tokenizer().eos_id, self.checkpoint.config, recommended)
-        return sampling_settings(recommended, settings), rules
-
-
-def load(path: str | Path, *, device: str = "cpu") -> Model:
-    """Load a checkpoint: a run folder, a Hugging Face folder, a .gguf file, or a hub name when online."""
-    from langmill.checkpoint import load_checkpoint
-
-    return Model(load_checkpoint(path, device=device))

@@ -30,7 +30,7 @@ LAYERS = [
     ["interpret"],
     ["audit"],
     ["serving"],
-    ["cli", "api", "__main__", "__init__"],
+    ["cli", "api", "loaded", "__main__", "__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))

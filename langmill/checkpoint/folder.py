@@ -9,18 +9,21 @@ A GGUF file is read as if it were such a directory, and written as one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from langmill.checkpoint.adapters import base_folder, is_adapter, load_adapter
 from langmill.checkpoint.gguf import GgufModel, open_gguf
 from langmill.checkpoint.locate import locate, read_object
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
+from langmill.models.adapters import merge as merge_adapters
+from langmill.models.adapters import merged_copy
 from langmill.models.config import TransformerConfig
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
@@ -49,6 +52,10 @@ class Checkpoint:
     """generation_config.json as read; empty for a new model."""
     folder: Path | None = None
     """Where it was read from: a folder or a GGUF file."""
+    adapter: dict[str, Any] = field(default_factory=dict)
+    """adapter_config.json as read, where an adapter was put on its base; else empty."""
+    base: Path | None = None
+    """Where that base was read from."""
 
     def __post_init__(self) -> None:
         if not self.family:
@@ -68,15 +75,24 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     tokenizer: bool = True,
+    merge: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint from a folder, a GGUF file, or the hub by `organisation/name`.
 
     dtype: into which the weights are cast. tokenizer: read it too; a folder without one gives None.
-    The model is in evaluation mode.
+    merge: an adapter is put on its base, which is read from where it says, and merged into it; False leaves
+    it beside the base's weights. The model is in evaluation mode.
 
     Raises CheckpointError when something is missing, damaged, not supported or does not fit.
     """
     place = locate(path)
+    if is_adapter(place):
+        base = load_checkpoint(base_folder(place), dtype=dtype, device=device, tokenizer=tokenizer)
+        own = load_tokenizer(place, model_config(base.model).vocabulary) if tokenizer else None
+        adapter = load_adapter(place, base.model, FAMILIES[base.family])
+        if merge:
+            merge_adapters(base.model)
+        return replace(base, tokenizer=own or base.tokenizer, folder=place, adapter=adapter, base=base.folder)
     packed = open_gguf(place) if place.is_file() else None
     source = place if packed else place / "config.json"
     theirs = packed.config if packed else read_object(source)
@@ -131,7 +147,7 @@ def save_checkpoint(
 
     Each file is replaced whole, the weights last: in a new folder a killed process leaves no weights
     rather than half a model. max_shard_bytes: weights that take more are split into several files.
-    Bring weights alone up to date with `save_weights`.
+    Bring weights alone up to date with `save_weights`. Adapters are merged, in a copy.
     """
     folder = Path(folder)
     family = FAMILIES[checkpoint.family]
@@ -153,7 +169,7 @@ def save_checkpoint(
     write_json(folder / "generation_config.json", generation_config(checkpoint.generation, theirs, tokenizer))
     if tokenizer is not None:
         tokenizer.save(folder)
-    save_weights(folder, checkpoint.model, family, max_shard_bytes=max_shard_bytes)
+    save_weights(folder, merged_copy(checkpoint.model), family, max_shard_bytes=max_shard_bytes)
 
 
 def token_ids(known: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:

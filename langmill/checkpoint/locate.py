@@ -79,8 +79,8 @@ def find_demo(name: str) -> Path:
 
 
 def check_folder(folder: Path) -> Path:
-    """Return `folder` if it has a config.json, else its one GGUF file, or say what it has instead."""
-    if (folder / "config.json").is_file():
+    """Return `folder` if it has a config.json, or an adapter's, else its one GGUF file, or say what it has instead."""
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         return folder
     packed = sorted(each for each in folder.glob("*.gguf") if each.is_file())
     if len(packed) == 1:
@@ -90,10 +90,6 @@ def check_folder(folder: Path) -> Path:
         raise CheckpointError(f"{folder}: {len(packed)} GGUF files; give one of them: {names}")
     if inner := sorted(each.parent for each in folder.glob("*/config.json")):
         raise CheckpointError(f"{folder}: no config.json here; did you mean {inner[0]}?")
-    if (folder / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{folder}: an adapter without its model; merge it into the model and save that"
-        )
     if (folder / "run.yaml").is_file():
         raise CheckpointError(f"{folder}: a run that has saved no model yet; let it go on, or resume it")
     raise CheckpointError(

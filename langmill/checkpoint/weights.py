@@ -78,6 +78,60 @@ class StoredTensor:
             return file.get_tensor(self.name)
 
 
+@dataclass(frozen=True)
+class Normed:
+    """A weight that files hold as a length g and a direction v, w = g · v / |v|: weight normalisation.
+
+    Salimans and Kingma 2016, arXiv:1602.07868, section 2.
+    """
+
+    direction: Stored
+    length: Stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight, which is v's."""
+        return self.direction.shape
+
+    @property
+    def dtype(self) -> str:
+        """Of v."""
+        return self.direction.dtype
+
+    @property
+    def readable(self) -> bool:
+        """Whether both are plain numbers."""
+        return self.direction.readable and self.length.readable
+
+    def read(self) -> Tensor:
+        """Return w. The norms run over the dimensions in which g has size 1, or over all where it is a number."""
+        g, v = self.length.read(), self.direction.read()
+        dims = [dim for dim in range(v.ndim) if g.ndim == 0 or g.shape[dim] == 1]
+        return v * (g / torch.linalg.vector_norm(v, dim=dims, keepdim=True))
+
+
+WEIGHT_NORMS = {
+    "weight_v": "weight_g",  # torch.nn.utils.weight_norm
+    "parametrizations.weight.original1": "parametrizations.weight.original0",  # parametrizations.weight_norm
+}
+"""Ends of the names of a direction and of its length, as the two ways of PyTorch write them."""
+
+
+def fold_weight_norms(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Return tensors with every length and direction made into the plain weight that they stand for."""
+    plain = dict(tensors)
+    for name, v in tensors.items():
+        for direction, length in WEIGHT_NORMS.items():
+            stem = name.removesuffix(direction)
+            g = plain.get(stem + length)
+            if stem != name and g is not None and len(g.shape) in (0, len(v.shape)):
+                del plain[name], plain[stem + length]
+                plain[f"{stem}weight"] = Normed(v, g)
+    if folded := len(tensors) - len(plain):
+        logger.warning("weight normalisation folded into %d plain weights", folded)
+    return plain
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[safe_open]:
     """Open a safetensors file, or raise CheckpointError that says what ails it.
@@ -219,7 +273,8 @@ def load_weights(
     names or shapes do not fit; and when a weight that config.json ties differs from its twin.
     """
     pairings = pair_weights(family, model)
-    tensors = match_names(family, stored_tensors(source) if tensors is None else tensors, pairings)
+    stored = stored_tensors(source) if tensors is None else tensors
+    tensors = match_names(family, fold_weight_norms(stored), pairings)
     check_fit(source, tensors, pairings)
     own = dict(model.named_parameters(remove_duplicate=False))
     for name, pairing in pairings.items():

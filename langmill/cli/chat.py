@@ -57,11 +57,11 @@ def chat(
 
     Where an option is not given, what the checkpoint's generation_config.json recommends holds.
     """
-    from langmill.api import Model
     from langmill.checkpoint.folder import load_checkpoint
     from langmill.core.device import choose_device
     from langmill.core.errors import CheckpointError, ConfigError
     from langmill.core.log import say
+    from langmill.loaded import Model
     from langmill.tokens.chat import need_template, read_conversations
 
     sampling_settings({}, overrides)  # what is wrong is said before the model is loaded

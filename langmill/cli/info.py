@@ -28,6 +28,7 @@ def info(checkpoint: str, as_json: bool) -> None:
             "checkpoint": checkpoint,
             "family": loaded.family,
             "parameters": found.total,
+            "adapter": loaded.adapter or None,
             "parts": dict(found.parameters),
             "flops_per_token": found.flops_per_token,
             "flops_per_context_token": found.flops_per_context_token,
@@ -36,6 +37,9 @@ def info(checkpoint: str, as_json: bool) -> None:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
         return
     print(f"{checkpoint}: {loaded.family}, {format_count(found.total)} parameters")
+    if loaded.adapter:
+        kind = "dora" if loaded.adapter.get("use_dora") else "lora"
+        print(f"{kind} adapter of rank {loaded.adapter['r']}, shown merged into {loaded.base}")
     print()
     print("\n".join(f"    {line}" for line in found.drawing))
     print()

@@ -27,6 +27,10 @@ COMMANDS = {
     "chat": ("langmill.cli.chat", "Talk with a model that was made to chat."),
     "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
     "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),
+    "export": (
+        "langmill.cli.export",
+        "Write a checkpoint as a plain folder for other programs, adapters merged.",
+    ),
     "info": ("langmill.cli.info", "What a model is made of, what it costs, and a drawing of it."),
     "doctor": ("langmill.cli.doctor", "What this machine can do, and whether a checkpoint holds."),
 }
@@ -35,6 +39,8 @@ COMMANDS = {
 HABITS = {
     "finetune": "langmill train TASK DATA --from CKPT",
     "fine-tune": "langmill train TASK DATA --from CKPT",
+    "merge": "langmill export CKPT --to merged -o FOLDER",
+    "convert": "langmill export CKPT --to hf -o FOLDER",
     "pretrain": "langmill train lm DATA",
     "eval": "langmill evaluate CKPT DATA",
     "test": "langmill evaluate CKPT DATA",

@@ -33,9 +33,10 @@ def quickstart(files: tuple[str, ...], output: str, budget: str, prompts: tuple[
     Without FILES it learns Python from the Python at hand: the standard library's source and the
     English documentation of its language topics. A former quickstart in the output folder is replaced.
     """
-    from langmill.api import load, run_training
+    from langmill.api import run_training
     from langmill.core.log import program, say
     from langmill.evaluation.report import held_out_report
+    from langmill.loaded import load
 
     folder = Path(output)
     if files:

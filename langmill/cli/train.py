@@ -59,6 +59,7 @@ def train(
     \b
     langmill train lm book.txt --budget 3m -o runs/book
     langmill train lm corpus/ --tokenizer char --steps 2000 --model.layers 4 --model.width 128
+    langmill train lm new.txt --from runs/book --adapter.rank 8 -o runs/adapter
     """
     from langmill.api import run_training
     from langmill.core.distributed import world

@@ -33,22 +33,24 @@ def write_card(
     settings, model = plan.settings, plan.settings.model
     state = f"stopped early by {outcome.interrupted}" if outcome.interrupted else "complete"
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in outcome.metrics.items())
-    started_from = (
-        f"fine-tuned from `{settings.from_checkpoint}`" if settings.from_checkpoint else "from scratch"
-    )
-    own = facts["family"] == RECURRENT.name
-    elsewhere = (
-        f"The folder opens in Transformers too: `{use.transformers_class}.from_pretrained({str(folder)!r})`."
-    )
-    if own:
-        elsewhere = "Transformers has no class for recurrent networks: the folder opens in langmill alone."
+    base, adapter = settings.from_checkpoint, settings.adapter
+    started_from = f"fine-tuned from `{base}`" if base else "from scratch"
+    library, opens = "library_name: transformers", "The folder opens in Transformers too"
+    if adapter.rank:
+        started_from = f"as a {adapter.kind} adapter of rank {adapter.rank} ({format_count(plan.trained)} weights) on `{base}`"
+        library = f"library_name: peft\nbase_model: {base}"
+        opens = "It is an adapter without its base; with PEFT installed it opens in Transformers too"
+    opens += f": `{use.transformers_class}.from_pretrained({str(folder)!r})`."
+    if facts["family"] == RECURRENT.name:
+        library = "library_name: langmill"
+        opens = "Transformers has no class for recurrent networks: the folder opens in langmill alone."
     next_steps = ", ".join(
         f"`langmill {command.format(shlex.quote(str(folder)))}`" for command in use.commands
     )
     atomic_write(
         folder / "README.md",
         f"""---
-library_name: {"langmill" if own else "transformers"}
+{library}
 pipeline_tag: {use.pipeline}
 tags: [langmill, {task}]
 ---
@@ -93,6 +95,6 @@ model = langmill.load({str(folder)!r})
 print({use.python})
 ```
 
-{elsewhere}
+{opens}
 """,
     )

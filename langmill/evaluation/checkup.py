@@ -62,7 +62,7 @@ def check_checkpoint(path: str | Path) -> Iterator[Check]:
         yield from model_checks(model)
         yield saved_is_original(checkpoint)
         if folder:
-            yield ours_is_transformers(folder, model)
+            yield ours_is_transformers(folder, model, checkpoint.family)
 
 
 @contextlib.contextmanager

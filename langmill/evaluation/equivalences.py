@@ -10,6 +10,8 @@ Shape letters: B rows, T tokens, S tokens that an encoder reads for a decoder, D
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import itertools
 import math
 import tempfile
@@ -22,10 +24,10 @@ import torch
 from torch import Tensor
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from langmill.checkpoint.locate import read_object
+from langmill.checkpoint.adapters import is_adapter
 from langmill.generation.decoder import TorchDecoder
 from langmill.generation.fast import FastDecoder, obstacle
-from langmill.models.families import find_family
+from langmill.models.families import FAMILIES, choose_family
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Allowed difference by the weights' precision, some ten times what rounding gave on sound models."""
@@ -304,13 +306,15 @@ def model_checks(model: Any) -> Iterator[Check]:
 
 
 @torch.no_grad()
-def ours_is_transformers(folder: Path, model: Any) -> Check:
+def ours_is_transformers(folder: Path, model: Any, family_name: str = "") -> Check:
     """Transformers reads the folder to the same scores, where it is installed and knows the architecture."""
     name, tolerance = "ours = Transformers", tolerance_of(model)
     module = _transformers()
     if module is None:
         return Check(name, None, tolerance, "transformers is not installed")
-    family = find_family(read_object(folder / "config.json"))
+    if is_adapter(folder) and importlib.util.find_spec("peft") is None:
+        return Check(name, None, tolerance, "peft, with which Transformers reads adapters, is not installed")
+    family = FAMILIES[family_name] if family_name else choose_family(model.config)
     architecture = family.architecture if model.config.has_output else family.bare
     if not hasattr(module, architecture):
         return Check(name, None, tolerance, f"transformers has no {family.name}")
@@ -344,9 +348,6 @@ def tokenizer_is_transformers(folder: Path, tokenizer: Any, samples: dict[str, s
 @functools.cache
 def _transformers() -> Any:
     """Return the module, told to be quiet and to stay offline; None where it is not installed."""
-    import importlib
-    import importlib.util
-
     if importlib.util.find_spec("transformers") is None:
         return None
     module = importlib.import_module("transformers")

@@ -13,6 +13,7 @@ from torch import Tensor
 from langmill.core.files import digest
 from langmill.generation.filters import keep_min_p, keep_top_k, keep_top_p, penalise_repetition, warm
 from langmill.generation.settings import SamplingSettings
+from langmill.models.gumbel import gumbel_noise
 
 
 def row_generator(seed: int, prompt: Sequence[int], copy: int) -> torch.Generator:
@@ -49,3 +50,14 @@ def draw(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     reached = logits.double().softmax(-1).cumsum(-1)  # (B, V)
     target = uniform.to(logits.device) * reached[:, -1:]
     return torch.searchsorted(reached, target, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
+
+
+def gumbel_max(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a token of each row of logits (..., V): the argmax of logits + Gumbel noise.
+
+    That is an exact draw from softmax(logits) (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030): of
+    exponential waits with rates exp(logits) the first to end is token v with probability proportional to its
+    rate, and -log of a wait is logit + noise. Nothing is normalised, and the noise depends on no score: the same
+    noise with other scores shows what they change.
+    """
+    return (logits.double() + gumbel_noise(logits, generator)).argmax(-1)

@@ -66,7 +66,13 @@ def make_plan(
     model.to(device)
     parameters = sum(p.numel() for p in model.parameters())
     multiplying = parameters - sum(e.weight.numel() for e in embeddings(model))
-    operations = budget.flops_per_token(multiplying, layers=stack.layers, width=stack.width, context=context)
+    fast = {id(p): p.numel() for p in model.parameters() if not p.requires_grad}
+    trained = parameters - sum(fast.values()) if fast else 0
+    for embedding in embeddings(model):
+        fast.pop(id(embedding.weight), None)
+    operations = budget.flops_per_token(
+        multiplying, layers=stack.layers, width=stack.width, context=context, fast=sum(fast.values())
+    )
     batch = budget.choose_batch(settings, context=context, tokens=flops / operations)
     settings = settings.model_copy(update={"batch": batch})
     steps = budget.wanted_steps(settings, step_tokens=batch * context, corpus_tokens=corpus_tokens)
@@ -85,6 +91,7 @@ def make_plan(
         expected_seconds=seconds,
         peak_flops=peak_flops,
         precision=precision,
+        trained=trained,
     )
     return plan, model
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from langmill.batches.packing import PackedLoader
 from langmill.batches.shards import Part, Shards
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.checkpoint.adapters import CONFIG, base_folder, is_adapter, save_adapter
+from langmill.checkpoint.locate import read_object
 from langmill.core.config import option_name
 from langmill.core.device import (
     can_compile,
@@ -26,6 +28,8 @@ from langmill.core.device import (
 from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import format_seconds, say, warn
+from langmill.models.adapters import Form, adapt, adapted_layers, choose_layers
+from langmill.models.families import FAMILIES
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
 from langmill.tasks.embeddings import Start, find_vectors, fit_width, start_from
@@ -106,7 +110,11 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
         rank=request.here.rank,
         size=request.here.size,
     )
-    checkpoint = Checkpoint(model, tokenizer, config={} if source is None else source.config)
+    checkpoint = (
+        Checkpoint(model, tokenizer)
+        if source is None
+        else Checkpoint(model, tokenizer, source.family, source.config)
+    )
     job = Job(
         model=model,
         loader=PracticeLoader(rows, practice),
@@ -119,7 +127,7 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
             scores_text=task.scores_text,
             here=request.here,
         ),
-        save_model=partial(save_run, checkpoint),
+        save_model=partial(save_run, checkpoint, base_name(request)),
         steps=settings.steps,
         micro_batch=settings.micro_batch or max(1, MICRO_TOKENS[device.type] // settings.model.context),
         flops_per_token=plan.flops_per_token,
@@ -163,11 +171,15 @@ def open_source(request: Request, task: PretrainingTask) -> Checkpoint | None:
         raise ConfigError(
             f"--embeddings {settings.embeddings}: no such file; name a .vec file of word vectors"
         )
+    check_adapter(settings)
     if not settings.from_checkpoint:
         return None
-    if request.resume and (request.folder / "config.json").is_file():
+    path: str | Path = settings.from_checkpoint
+    if request.resume and is_adapter(request.folder):
+        path = base_folder(request.folder)  # its own weights are in the state
+    elif request.resume and (request.folder / "config.json").is_file():
         return load_checkpoint(request.folder)
-    source = load_checkpoint(settings.from_checkpoint)
+    source = load_checkpoint(path)
     if source.tokenizer is None:
         raise ConfigError(
             f"--from {settings.from_checkpoint}: has no tokenizer.json, so text cannot be read with it"
@@ -183,6 +195,8 @@ def open_source(request: Request, task: PretrainingTask) -> Checkpoint | None:
             )
     if settings.tokenizer != TrainSettings.model_fields["tokenizer"].default:
         raise ConfigError("--tokenizer and --from exclude each other: a checkpoint brings its own tokenizer")
+    if settings.adapter.rank:
+        put_adapter(source, settings)
     return source
 
 
@@ -192,6 +206,34 @@ def open_vectors(request: Request, tokenizer: Tokenizer, shards: Shards) -> Star
     if not settings.embeddings or (request.resume and any(request.folder.glob("state/step-*"))):
         return None
     return find_vectors(settings.embeddings, tokenizer, shards.train)
+
+
+def base_name(request: Request) -> str:
+    """Return what the run's adapter says of where its model lies: a whole path, or a hub name."""
+    if request.resume and is_adapter(request.folder):
+        return str(read_object(request.folder / CONFIG)["base_model_name_or_path"])
+    named = request.settings.from_checkpoint
+    return str(Path(named).resolve()) if Path(named).exists() else named
+
+
+def check_adapter(settings: TrainSettings) -> None:
+    """Raise ConfigError where an adapter is asked for and cannot be trained."""
+    adapter = settings.adapter
+    given = [name for name, value in adapter if value != type(adapter).model_fields[name].default]
+    if given and not adapter.rank:
+        raise ConfigError(f"{option_name(f'adapter.{given[0]}')} needs --adapter.rank, such as 8")
+    if given and not settings.from_checkpoint:
+        raise ConfigError("--adapter.rank trains beside the weights of a checkpoint: name one by --from CKPT")
+
+
+def put_adapter(source: Checkpoint, settings: TrainSettings) -> None:
+    """Put the adapter that settings ask for on a checkpoint's model."""
+    wanted = settings.adapter
+    layers = choose_layers(FAMILIES[source.family], source.model, wanted.targets)
+    alpha = wanted.alpha or 2 * wanted.rank
+    form = Form(wanted.rank, alpha / wanted.rank, wanted.kind, wanted.dropout)
+    generator = torch.Generator().manual_seed(settings.seed)
+    adapt(source.model, dict.fromkeys(layers.values(), form), generator)
 
 
 def choose_tokenizer(
@@ -268,9 +310,16 @@ def compile_stacks(model: Any) -> None:
             stack.compile(dynamic=False)
 
 
-def save_run(checkpoint: Checkpoint, folder: Path, model: Any) -> None:
-    """Write the checkpoint into the run's folder with `model` as it is now."""
-    save_checkpoint(folder, Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config))
+def save_run(checkpoint: Checkpoint, base: str, folder: Path, model: Any) -> None:
+    """Write the checkpoint into the run's folder with `model` as it is now; of a model with adapters those alone.
+
+    base: what an adapter says of where its model lies.
+    """
+    now = Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config)
+    if adapted_layers(model):
+        save_adapter(folder, now, base=base)
+    else:
+        save_checkpoint(folder, now)
 
 
 def quick_evaluation(

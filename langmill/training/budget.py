@@ -26,6 +26,8 @@ class Plan:
     peak_flops: float
     precision: str
     """In what matrices are multiplied."""
+    trained: int = 0
+    """Weights beside which the other parameters are held fast; 0: all are trained."""
 
     @property
     def sizes(self) -> str:
@@ -44,12 +46,18 @@ class Plan:
         """Return the plan as lines for people. resumed: under a budget it is for the rest of a run."""
         model, settings = self.settings.model, self.settings
         epochs = self.tokens / max(1, self.corpus_tokens)
+        adapter = self.settings.adapter
         lines = [
             f"model    {model.family}: {self.sizes}: {format_count(self.parameters)} parameters",
             f"steps    {'about ' if self.expected_seconds else ''}{settings.steps}{' more' if resumed and self.expected_seconds else ''} of {settings.batch} rows × {model.context} tokens"
             f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus,"
             f" {self.precision} products",
         ]
+        if self.trained:
+            lines.append(
+                f"adapter  {adapter.kind} of rank {adapter.rank}: {format_count(self.trained)} of"
+                f" {format_count(self.parameters)} weights trained"
+            )
         if self.expected_seconds:
             lines.append(
                 f"time     about {format_seconds(self.expected_seconds)} of training, which decides: as many steps as fit"
@@ -67,13 +75,14 @@ def block_weights(layers: int, width: int) -> int:
     return 12 * layers * width**2
 
 
-def flops_per_token(weights: int, *, layers: int, width: int, context: int) -> float:
+def flops_per_token(weights: int, *, layers: int, width: int, context: int, fast: int = 0) -> float:
     """Operations to train on one token: 6 a weight, and attention's 6 · layers · context · width.
 
     Kaplan et al. 2020 (arXiv:2001.08361), table 1, forward and backward; the causal half is not done.
-    weights: those that multiply, the output layer included and the input embedding not.
+    weights: those that multiply, the output layer included and the input embedding not. fast: how many of
+    them are held fast, and need no gradient of their own, a third of the work.
     """
-    return 6 * weights + 6 * layers * context * width
+    return 6 * weights - 2 * fast + 6 * layers * context * width
 
 
 EFFICIENCY = {"float32": 0.45, "bfloat16": 0.25}
@@ -154,10 +163,14 @@ def fill_rates(settings: TrainSettings, *, width: int) -> TrainSettings:
     """Return `settings` with open learning rates filled in: 0.11 / √width for AdamW, 0.02 for Muon.
 
     The embeddings' rate falls with the width as in Yang et al. 2022 (arXiv:2203.03466); Muon's needs
-    no scaling, a step's spectral size being fixed. A model that is already trained moves by a tenth.
+    no scaling, a step's spectral size being fixed. A model that is already trained moves by a tenth. An
+    adapter, which is new, gets 1 / width: A's inputs are as many as the width, and AdamW's rate for a matrix falls
+    with them (Yang et al. 2022); docs/log.md has what was measured.
     """
     wanted = settings.optimizer
     share = 0.1 if settings.from_checkpoint else 1.0
+    if settings.adapter.rank and not wanted.learning_rate:
+        wanted = wanted.model_copy(update={"learning_rate": 1 / width})
     rate = wanted.learning_rate or share * (0.11 if wanted.kind == "muon" else 0.011) / math.sqrt(width)
     rates = {"learning_rate": rate, "matrix_learning_rate": wanted.matrix_learning_rate or share * 0.02}
     return settings.model_copy(update={"optimizer": wanted.model_copy(update=rates)})

@@ -24,7 +24,7 @@ from langmill.training.job import Job, Outcome
 from langmill.training.optimizers import optimizer_of
 from langmill.training.schedules import Progress, learning_rate_scale
 from langmill.training.settings import TrainSettings
-from langmill.training.state import load_newest_state, pack, save_state, seed_everything, unpack
+from langmill.training.state import load_newest_state, pack, save_state, seed_everything, trained, unpack
 from langmill.training.tracking import Tracker
 
 SAVE_SECONDS = 60.0
@@ -69,6 +69,12 @@ def stop_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
+def averaged_copy(model: nn.Module) -> nn.Module:
+    """Return a copy to average weights in; those that are not trained it shares with the model."""
+    fast = {id(p): p for p in model.parameters() if not p.requires_grad}
+    return copy.deepcopy(model, fast).requires_grad_(False)
+
+
 class Trainer:
     """A run's moving parts: what a saved state holds, and a step."""
 
@@ -83,7 +89,8 @@ class Trainer:
         assert wanted.learning_rate > 0 and wanted.matrix_learning_rate > 0, "the plan fills in the rates"
         self.optimizer = optimizer_of(self.model, wanted)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.average = copy.deepcopy(self.model).requires_grad_(False) if wanted.ema else None
+        self.names = tuple(trained(self.model))
+        self.average = averaged_copy(self.model) if wanted.ema else None
         self.progress = Progress(job.steps, deadline=deadline)
         self.step = self.tokens = self.skipped = self.rollbacks = self.bad = 0
         self.seconds = 0.0
@@ -98,11 +105,16 @@ class Trainer:
         """The model to evaluate and save: the average where one is kept."""
         return self.model if self.average is None else self.average
 
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return what is trained, of the model or of its average."""
+        named: dict[str, Tensor] = dict(model.named_parameters())
+        return {name: named[name] for name in self.names}
+
     def save(self) -> None:
         """Write the state, then the checkpoint; every process calls, the main one writes."""
         if self.here.is_main:
-            averaged = () if self.average is None else tuple(self.average.named_parameters())
-            extra: dict[str, Tensor] = {f"ema.{name}": p for name, p in averaged}
+            averaged = {} if self.average is None else self.weights(self.average)
+            extra: dict[str, Tensor] = {f"ema.{name}": p for name, p in averaged.items()}
             extra |= {f"best.{name}": p for name, p in (self.best_weights or {}).items()}
             loader = self.job.loader.state
             facts = {
@@ -133,7 +145,7 @@ class Trainer:
         tensors, facts = found
         rest = unpack(tensors, self.model, self.optimizer)
         if self.average is not None:
-            for name, p in self.average.named_parameters():
+            for name, p in self.weights(self.average).items():
                 p.data.copy_(rest[f"ema.{name}"])
         best = {name.removeprefix("best."): t for name, t in rest.items() if name.startswith("best.")}
         self.best_weights = best or None
@@ -181,7 +193,8 @@ class Trainer:
         if self.average is not None:
             # A short run must not remember its beginning: the decay warms up (Karras et al. 2024 in spirit).
             decay = min(self.settings.optimizer.ema, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+            old, new = (list(self.weights(each).values()) for each in (self.average, self.model))
+            torch._foreach_lerp_(old, new, 1 - decay)
         return {"loss": loss_mean, "gradient_norm": float(norm), "learning_rate_scale": scale}
 
     def skip(self) -> bool:
@@ -234,7 +247,8 @@ class Trainer:
         if figure < self.best:
             self.best, self.stale = figure, 0
             if self.settings.early_stopping:
-                self.best_weights = {name: p.detach().clone() for name, p in self.shown.named_parameters()}
+                best = self.weights(self.shown)
+                self.best_weights = {name: p.detach().clone() for name, p in best.items()}
         else:
             self.stale += 1
         return metrics

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from langmill.core.device import rounds_products
+from langmill.models.adapters import LOW_RANK
 from langmill.models.initialise import rate_shares
 from langmill.training.settings import OptimizerSettings
 
@@ -148,9 +149,20 @@ class Muon:
 
 
 def is_matrix(name: str, parameter: Tensor, model: nn.Module) -> bool:
-    """Whether Muon should move this weight: a matrix that is neither an embedding nor the output layer."""
+    """Whether Muon should move this weight: a matrix that is neither an embedding nor the output layer.
+
+    Nor an adapter's factor. A step of Muon has a fixed spectral size because that is how far it moves the layer's
+    outputs; what moves them here is the product of two factors, one of which begins at zero. In a trial either
+    optimiser came to the same loss (docs/log.md), and AdamW's rates are those that people know for adapters.
+    """
     module = model.get_submodule(name.rpartition(".")[0])
-    return parameter.ndim == 2 and not isinstance(module, nn.Embedding) and not name.startswith("output.")
+    other = isinstance(module, nn.Embedding) or name.startswith("output.") or is_factor(name)
+    return parameter.ndim == 2 and not other
+
+
+def is_factor(name: str) -> bool:
+    """Whether a weight is one of the two factors of an adapter."""
+    return name.rpartition(".")[2] in LOW_RANK
 
 
 def make_optimizer(
@@ -175,7 +187,8 @@ def make_optimizer(
     for name, p in named:
         if is_matrix(name, p, model):
             matrices[shares.get(name, 1.0)].append(p)
-    rest = [p for name, p in named if not is_matrix(name, p, model)]
+    factors = [p for name, p in named if is_factor(name)]
+    rest = [p for name, p in named if not is_matrix(name, p, model) and not is_factor(name)]
     adamw = {"kind": "adamw", "betas": betas, "lr": learning_rate}
     if kind == "muon":
         first: dict[str, Any] = {"kind": "muon", "lr": matrix_learning_rate, "momentum": momentum}
@@ -185,6 +198,7 @@ def make_optimizer(
         {**first, "lr": share * first["lr"], "params": some, "weight_decay": weight_decay}
         for share, some in matrices.items()
     ]
+    groups += [{**adamw, "params": factors, "weight_decay": weight_decay}] if factors else []
     groups += [{**adamw, "params": rest}] if rest else []
     for group in groups:
         group["initial_lr"] = group["lr"]

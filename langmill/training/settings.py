@@ -82,13 +82,30 @@ class MaskSettings(Settings):
     """Read each text as [CLS] a [SEP] b [SEP], its two parts told apart by segment embeddings (bert)."""
 
 
+class AdapterSettings(Settings):
+    """Small trained parts beside the weights of a checkpoint (--from), which are held fast."""
+
+    rank: int = Field(0, ge=0)
+    """Rank of what is added to each weight, such as 8; 0: no adapter, all weights are trained."""
+    kind: Literal["lora", "dora"] = "lora"
+    """lora: a product of two small matrices is added. dora: and the length of each row is trained apart."""
+    alpha: float = Field(0.0, ge=0)
+    """What is added counts alpha / rank; 0: twice the rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapter's inputs dropped in training."""
+    targets: tuple[str, ...] = ()
+    """Layers with an adapter, as langmill or the family names them: query, q_proj, attention.*, all-linear; none: all
+    of attention and feed-forward."""
+
+
 class OptimizerSettings(Settings):
     """How weights move."""
 
     kind: Literal["muon", "adamw"] = "muon"
     """muon: matrices by Muon, the rest by AdamW. adamw: everything by AdamW."""
     learning_rate: float = Field(0.0, ge=0)
-    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint."""
+    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint; for an
+    adapter 1 / width."""
     matrix_learning_rate: float = Field(0.0, ge=0)
     """Peak rate of Muon; 0: 0.02, a tenth of that from a checkpoint."""
     weight_decay: float = Field(0.0, ge=0)
@@ -171,3 +188,4 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     data: DataSettings = DataSettings()
     mask: MaskSettings = MaskSettings()
+    adapter: AdapterSettings = AdapterSettings()

@@ -1,6 +1,6 @@
 """What a run needs to go on as if it had never stopped. [training]
 
-`state/step-00000200/` holds `tensors.safetensors` (weights, optimiser, averages, random state) and
+`state/step-00000200/` holds `tensors.safetensors` (trained weights, optimiser, averages, random state) and
 `state.json` (everything that is not a tensor). Neither needs pickle. The folder appears whole, by a
 rename, and only then is the one before it removed.
 """
@@ -62,9 +62,14 @@ def saved_seconds(run: Path) -> float:
     return 0.0
 
 
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that training changes, tied ones once; what an adapter's base holds fast is not among them."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def pack(model: nn.Module, optimizer: Muon, extra: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return every tensor of a run under a name, tied weights once."""
-    named = dict(model.named_parameters())
+    """Return every tensor of a run under a name."""
+    named = trained(model)
     tensors = {f"model.{name}": p.detach() for name, p in named.items()}
     names = {id(p): name for name, p in named.items()}
     for p, values in optimizer.state.items():
@@ -109,7 +114,7 @@ def load_newest_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | N
 @torch.no_grad()
 def unpack(tensors: dict[str, Tensor], model: nn.Module, optimizer: Muon) -> dict[str, Tensor]:
     """Put a state's tensors back; return those of neither the model, the optimiser nor the generators."""
-    named = dict(model.named_parameters())
+    named = trained(model)
     missing = [name for name in named if f"model.{name}" not in tensors]
     wrong = [name for name, p in named.items() if not missing and tensors[f"model.{name}"].shape != p.shape]
     if missing or wrong:

@@ -252,7 +252,7 @@ def test_a_folder_above(folder):
     ("file", "word"),
     [
         ("run.yaml", "has saved no model yet"),
-        ("adapter_config.json", "an adapter without its model"),
+        ("adapter_config.json", "an adapter that does not name its model"),
         ("model-q4.gguf", "GGUF"),
         ("notes.txt", "no config.json"),
     ],

@@ -216,15 +216,15 @@ def test_a_talk_at_a_terminal(checkpoint) -> None:
     """Ctrl-C stops an answer, not the program; Ctrl-D ends it."""
     mine, theirs = pytest.importorskip("pty").openpty()
     code = (
-        "import time, langmill.api\n"
+        "import time, langmill.loaded\n"
         "from langmill.cli.main import main\n"
-        "class Slow(langmill.api.Model):\n"
+        "class Slow(langmill.loaded.Model):\n"
         "    def chat(self, messages, *, on_text=None, **settings):\n"
         "        on_text('thinking')\n"
         "        if messages[-1]['content'] == 'wait':\n"
         "            time.sleep(60)\n"
         "        return super().chat(messages, on_text=on_text, **settings)\n"
-        "langmill.api.Model = Slow\n"
+        "langmill.loaded.Model = Slow\n"
         f"main(['chat', {checkpoint!r}, '--max-tokens', '2', '--temperature', '0'])\n"
     )
     process = subprocess.Popen(

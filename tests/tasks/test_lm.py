@@ -62,6 +62,26 @@ def test_a_lesson_has_every_choice_made(tmp_path: Path) -> None:
     assert float(loss.detach() / count) == pytest.approx(math.log(lesson.job.facts["vocabulary"]), rel=0.05)
 
 
+def test_an_adapter_is_planned_and_counted(tmp_path: Path) -> None:
+    first = find_task("lm").learn(request_for(tmp_path, steps=1, model=SMALL, batch=4))
+    first.job.save_model(tmp_path / "base", first.job.model)
+    wanted = {"rank": 2, "targets": ("query", "down")}
+    given = {"from_checkpoint": str(tmp_path / "base"), "adapter": wanted, "tokenizer": "bpe"}
+    plan = find_task("lm").learn(request_for(tmp_path, steps=1, batch=4, **given)).plan
+    trained = 2 * (32 + 32) + 2 * (32 + plan_hidden(first.job.model))
+    assert (plan.trained, plan.parameters) == (trained, first.plan.parameters + trained)
+    assert f"lora of rank 2: {trained} of" in "\n".join(plan.lines())
+    fast = sum(p.numel() for p in first.job.model.parameters())  # tied: the embedding multiplies too
+    looking = 6 * 1 * 16 * 32
+    assert plan.flops_per_token == 6 * (fast + trained) - 2 * fast + looking
+    assert first.plan.trained == 0
+
+
+def plan_hidden(model: torch.nn.Module) -> int:
+    """Return the width inside a model's feed-forward layers."""
+    return int(model.config.decoder.hidden)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("length", "steps"),
     [({"steps": 7}, 7), ({"tokens": 1000}, 16), ({"tokens": 64}, 1), ({"epochs": 0.5}, None)],

@@ -12,10 +12,11 @@ from langmill.training.budget import (
     choose_batch,
     choose_context,
     fill_model,
+    fill_rates,
     flops_per_token,
     wanted_steps,
 )
-from langmill.training.settings import ModelSettings, TrainSettings
+from langmill.training.settings import ModelSettings, OptimizerSettings, TrainSettings
 
 
 def test_operations_by_hand() -> None:
@@ -83,3 +84,11 @@ def test_the_plan_in_words() -> None:
     assert "2 layers, width 64, 2 heads, context 32: 123.0k parameters" in text
     assert "10 of 4 rows × 32 tokens = 1.3k tokens, 2 passes over the corpus" in text
     assert "about 1m01s of training" in text
+
+
+def test_an_adapter_has_a_rate_of_its_own() -> None:
+    given = {"from_checkpoint": "runs/a", "adapter": {"rank": 8}}
+    settings = TrainSettings(**given)  # type: ignore[arg-type]
+    assert fill_rates(settings, width=256).optimizer.learning_rate == 1 / 256
+    asked = settings.model_copy(update={"optimizer": OptimizerSettings(learning_rate=0.5)})
+    assert fill_rates(asked, width=256).optimizer.learning_rate == 0.5
