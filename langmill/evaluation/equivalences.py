@@ -254,7 +254,7 @@ def fast_is_plain(model: Any) -> Check:
     first = max(1, ids.shape[1] - STEPS)
     scores = []
     for kind in (FastDecoder, lambda model, rows: TorchDecoder(model)):
-        cache = model.new_cache(*ids.shape)
+        cache = _new_cache(model, len(ids), ids.shape[1], draw_source(model))
         model.decode(ids[:, :first], cache=cache)
         decoder = kind(model, len(ids))
         try:

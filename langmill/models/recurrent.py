@@ -92,6 +92,8 @@ class RecurrentConfig:
     has_output = True
     heads = kv_heads = 1
     """It has none, which counts as one wherever sizes are compared."""
+    segments = 0
+    """Kinds of segment that it tells apart."""
     positions = "relative"
     """A token's place shows in what was read before it, so no table limits a text."""
 
@@ -169,9 +171,17 @@ class Recurrent(nn.Module):
         """The token embedding."""
         return self.embed
 
-    def encode(self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        ids: Tensor,
+        *,
+        valid: Tensor | None = None,
+        starts: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
         """Return the encoder's states (B, T, D) for token ids (B, T), 0 at padding; see `decode`."""
         assert self.encoder is not None, "this model has no encoder"
+        assert segments is None, "recurrent networks tell no segments apart"
         return self.encoder(self.embedded(ids), texts=Sequences.of(valid, starts, ids.shape))[0]
 
     def decode(

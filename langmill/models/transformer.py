@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.fused import add_norm, attend, gate, gelu_tanh, recomputing, rotate_heads, usable
 from langmill.models.positions import RelativeBias, rotary_rates, rotary_table, sinusoids
 from langmill.models.protocol import score_texts
+from langmill.models.view import Kept, View
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -40,56 +40,6 @@ def make_norm(config: StackConfig, width: int) -> nn.Module:
 
 RECOMPUTE_NUMBERS = 1 << 19
 """From so many numbers in the residual stream on, memory is worth a little time; see `fused.recompute`."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Which tokens of a padded batch are worked on: all layers but attention take each token by itself."""
-
-    places: Tensor
-    """(P,), indices into B · T."""
-    shape: torch.Size
-    """(B, T)."""
-
-    @classmethod
-    def of(cls, valid: Tensor) -> Kept | None:
-        """Return the places of the tokens of rows (B, T) that are no padding; None if dropping the rest gains nothing.
-
-        Their number is rounded up with padding: libraries prepare their products for each new shape.
-        """
-        count = -(-int(valid.sum()) // KEPT_ROUND) * KEPT_ROUND
-        if count >= valid.numel():
-            return None
-        return cls((~valid).flatten().int().argsort(stable=True)[:count], valid.shape)
-
-    def take(self, x: Tensor) -> Tensor:
-        """Return the kept tokens (1, P, …) of x (B, T, …)."""
-        return x.flatten(0, 1)[self.places][None]
-
-    def put(self, x: Tensor) -> Tensor:
-        """Return x (1, P, …) in its places of (B, T, …), with zeros elsewhere."""
-        out = x.new_zeros(self.shape.numel(), *x.shape[2:])
-        return out.index_copy(0, self.places, x[0]).unflatten(0, self.shape)
-
-
-KEPT_ROUND = 128
-
-
-@dataclass(frozen=True)
-class View:
-    """What the tokens of one pass may look at."""
-
-    mask: Tensor | None
-    """Broadcast to (B, H, T, S): True where a query may look, or numbers to add to the scores."""
-    causal: bool
-    """Without a mask: a query sees what stands at or before its own place."""
-    rotary: tuple[Tensor, Tensor] | None = None
-    cache: Cache | None = None
-    memory: Tensor | None = None
-    """An encoder's states (M, S, D); a cache has their keys and values instead."""
-    memory_mask: Tensor | None = None
-    """(M, 1, 1, S), False at the padding of `memory`."""
-    kept: Kept | None = None
 
 
 class Attention(nn.Module):

@@ -15,7 +15,8 @@ from langmill.models.config import (
     default_encoder_decoder,
 )
 from langmill.models.positions import RelativeBias, sinusoids
-from langmill.models.transformer import Kept, Transformer
+from langmill.models.transformer import Transformer
+from langmill.models.view import Kept
 
 SIZES = {"layers": 2, "width": 32, "heads": 4, "context": 40}
 ENCODERS = {"eurobert": default_encoder, "bert": bert_encoder}
