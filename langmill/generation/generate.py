@@ -351,7 +351,11 @@ def _search(
     """Return the results of a beam search for rows, by their index."""
     longest, limit = max(len(row.prompt) for row in rows), min(row.limit for row in rows)
     cache = _read(model, rows, longest + limit - 1)
-    scores = prefill(model, [row.prompt for row in rows], cache)
+    decoder = choose_decoder(model, len(rows) * settings.beams)
+    if longest == 1:  # as an encoder-decoder's texts begin: a step, which the decoder is faster at
+        scores = decoder.step([row.prompt[0] for row in rows], cache)
+    else:
+        scores = prefill(model, [row.prompt for row in rows], cache)
 
     def restrict(logs: Tensor, beams: list[list[int]], places: list[int], generated: int) -> None:
         histories = [rows[place].prompt + tokens for place, tokens in zip(places, beams)]
@@ -363,7 +367,6 @@ def _search(
         _restrict(logs, histories, rows, settings, rules, generated)
 
     ruled = _ruled(settings, rules) or settings.repetition_penalty != 1
-    decoder = choose_decoder(model, len(rows) * settings.beams)
     wanted = BeamSettings(
         settings.beams, limit, frozenset(rules.ends), settings.length_penalty, settings.early_stopping
     )
