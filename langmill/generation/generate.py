@@ -351,11 +351,9 @@ def _search(
     """Return the results of a beam search for rows, by their index."""
     longest, limit = max(len(row.prompt) for row in rows), min(row.limit for row in rows)
     cache = _read(model, rows, longest + limit - 1)
-    decoder = choose_decoder(model, len(rows) * settings.beams)
-    if longest == 1:  # as an encoder-decoder's texts begin: a step, which the decoder is faster at
-        scores = decoder.step([row.prompt[0] for row in rows], cache)
-    else:
+    if longest > 1:
         scores = prefill(model, [row.prompt for row in rows], cache)
+    decoder = choose_decoder(model, len(rows) * settings.beams)
 
     def restrict(logs: Tensor, beams: list[list[int]], places: list[int], generated: int) -> None:
         histories = [rows[place].prompt + tokens for place, tokens in zip(places, beams)]
@@ -371,6 +369,8 @@ def _search(
         settings.beams, limit, frozenset(rules.ends), settings.length_penalty, settings.early_stopping
     )
     try:
+        if longest == 1:  # as an encoder-decoder's texts begin: a step, at which the decoder is faster
+            scores = decoder.step([row.prompt[0] for row in rows], cache)
         found = beam_search(decoder.step, scores, cache, wanted, restrict=restrict if ruled else None)
     finally:
         decoder.close()

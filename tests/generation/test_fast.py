@@ -15,7 +15,8 @@ from torch import nn
 
 from langmill.generation.decoder import TorchDecoder, choose_decoder
 from langmill.generation.fast import FastDecoder, obstacle
-from langmill.generation.generate import prefill
+from langmill.generation.generate import generate, prefill
+from langmill.generation.settings import SamplingSettings
 from langmill.models.config import RotaryScaling
 
 pytest.importorskip("numba")
@@ -216,3 +217,26 @@ def test_what_the_kernels_cannot_do_is_left_to_torch(make_model, change, reason:
 def test_without_numba_torch_decodes(make_model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert isinstance(choose_decoder(make_model(), 1), TorchDecoder)
+
+
+def test_torch_has_its_threads_again(make_model, codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, settings = torch.get_num_threads(), SamplingSettings(max_tokens=4)
+    torch.set_num_threads(3)
+    try:
+        generate(make_model(), codec, ["a"], settings)
+        assert torch.get_num_threads() == 3
+        decoder = FastDecoder(make_model(), 1)
+        assert torch.get_num_threads() == 1
+        decoder.close()
+        assert torch.get_num_threads() == 3
+
+        def stumble(self, ids, cache):
+            raise RuntimeError
+
+        monkeypatch.setattr(FastDecoder, "step", stumble)
+        for beams in (1, 2):
+            with pytest.raises(RuntimeError):
+                generate(make_model(), codec, ["a"], settings.model_copy(update={"beams": beams}))
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
