@@ -88,7 +88,7 @@ def make_ours(training: bool) -> Callable[..., float]:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     @torch.inference_mode()
     def read(ids, valid, labels) -> float:
@@ -114,7 +114,7 @@ def make_theirs(training: bool, compiled: bool) -> Callable[..., float]:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return float(loss)
+        return float(loss.detach())
 
     @torch.inference_mode()
     def read(ids, valid, labels) -> float:
