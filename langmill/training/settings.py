@@ -98,6 +98,15 @@ class AdapterSettings(Settings):
     of attention and feed-forward."""
 
 
+class SpanSettings(Settings):
+    """What denoising takes out of a text."""
+
+    share: float = Field(0.0, ge=0, lt=1)
+    """denoise: share of the tokens to take out; 0: half, for infilling (bart) 0.3. T5 was made with 0.15."""
+    length: float = Field(0.0, ge=0)
+    """denoise: tokens of a span on average; 0: 16, for infilling 3. T5 was made with 3."""
+
+
 class OptimizerSettings(Settings):
     """How weights move."""
 
@@ -188,4 +197,5 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     data: DataSettings = DataSettings()
     mask: MaskSettings = MaskSettings()
+    spans: SpanSettings = SpanSettings()
     adapter: AdapterSettings = AdapterSettings()

@@ -14,8 +14,11 @@ from langmill.batches.batch import TokenBatch
 from langmill.core.errors import ConfigError, DataError
 from langmill.objectives.masked import masked_token
 from langmill.tasks import find_task
+from langmill.tasks.denoise import corruption_for, sentinel
 from langmill.tasks.mlm import pseudo_logprobs
+from langmill.tokens.tokenizer import SpecialTokens
 from langmill.tokens.train import train_tokenizer
+from langmill.training.settings import SpanSettings
 
 SIZES = {"layers": 2, "width": 32, "context": 24}
 TINY = {
@@ -236,3 +239,19 @@ def test_pairs_go_on_from_a_checkpoint(tmp_path):
     whole = {**TINY, **settings, "tokenizer": "bpe", "model": {}, "from_checkpoint": first.folder}
     again = langmill.train("mlm", str(tmp_path / "text.txt"), output=str(tmp_path / "again"), **whole)
     assert again.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "usual"), [((sentinel(0), sentinel(1)), (0.5, 16.0)), (("<|mask|>",), (0.3, 3.0))]
+)
+def test_what_is_taken_out_can_be_chosen(extra, usual):
+    tokenizer = train_tokenizer(
+        ["some text to learn from"],
+        kind="bpe",
+        vocabulary=300,
+        specials=SpecialTokens(eos="</s>", pad="<pad>", mask="<|mask|>"),
+        extra_specials=[name for name in extra if name != "<|mask|>"],
+    )
+    for spans, wanted in ((SpanSettings(), usual), (SpanSettings(share=0.2, length=8), (0.2, 8.0))):
+        corruption = corruption_for(tokenizer, spans)
+        assert (corruption.share, corruption.span) == wanted
