@@ -52,6 +52,9 @@ bench-train: setup  ## Time to loss and throughput of training, against named pe
 bench-encoder: setup  ## BERT-base on padded batches, against Transformers
 	$(BIN)/python benchmarks/encoder.py
 
+bench-beam: setup  ## Beam search of a Marian, against named peers
+	$(BIN)/python benchmarks/beam.py
+
 bench-decode: setup  ## Tokens a second in generation, against named peers
 	$(BIN)/python benchmarks/decode.py
 
