@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from contest import Contestant, installed, ratios, serve
+from contest import Contestant, Numbers, installed, options_of, ratios, serve, take_turns
 from decode import Round, agreement, prompts
 
 LAYERS, WIDTH, HEADS, HIDDEN, VOCABULARY = 6, 512, 8, 2048, 58101
@@ -46,17 +46,6 @@ def langmill_round(folder: Path, kernels: bool) -> Round:
         fast.obstacle = lambda model, rows: "the benchmark wants torch"  # type: ignore[assignment]
     loaded = load_checkpoint(folder, tokenizer=False)
     rules = token_rules(None, loaded.config, loaded.generation)
-
-    class Numbers:
-        """Text is not what is measured."""
-
-        bos_id = eos_id = None
-
-        def encode(self, text: str, *, special: bool = False) -> list[int]:
-            raise NotImplementedError
-
-        def decode(self, ids: Any, *, skip_special: bool = True) -> str:
-            return " ".join(map(str, ids))
 
     def run(batch: int, source_tokens: int, new_tokens: int) -> list[list[int]]:
         settings = SamplingSettings(beams=BEAMS, max_tokens=new_tokens, min_tokens=new_tokens)
@@ -203,16 +192,13 @@ def line_up(options: argparse.Namespace, folder: Path) -> list[Contestant]:
 
 def table(contestants: list[Contestant], batch: int, options: argparse.Namespace) -> None:
     """Run the rounds of one batch size and print what came of them."""
-    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    tokens: dict[str, list[list[int]]] = {}
-    for contestant in contestants:
-        contestant.ask([batch, options.source_tokens, 4])  # warms up
-        contestant.others.clear()
-    question = [batch, options.source_tokens, options.new_tokens]
-    for _ in range(options.rounds):
-        for contestant in contestants:
-            taken, tokens[contestant.name] = contestant.ask(question, patience=options.patience)
-            seconds[contestant.name].append(taken)
+    seconds, tokens = take_turns(
+        contestants,
+        [batch, options.source_tokens, options.new_tokens],
+        warm_up=[batch, options.source_tokens, 4],
+        rounds=options.rounds,
+        patience=options.patience,
+    )
     print(
         f"\n{batch} texts of {options.source_tokens} tokens, {BEAMS} beams, {options.new_tokens} new tokens"
     )
@@ -240,12 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, action="append", help="texts translated together [1 and 16]")
     parser.add_argument("--source-tokens", type=int, default=24)
-    parser.add_argument("--new-tokens", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--patience", type=float, default=5, help="seconds to wait for a quiet machine")
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options_of(parser, new_tokens=32)
     options = parser.parse_args()
     if options.contestant:
         contest(options.contestant, options.folder, options.threads)

@@ -3,6 +3,7 @@ machine's speed falls on all."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -101,6 +102,46 @@ def serve(make: Callable[[], Callable[[Any], Any]]) -> None:
         begin = time.perf_counter()
         answer = work(question)
         print(json.dumps([time.perf_counter() - begin, answer]), file=results, flush=True)
+
+
+def take_turns(
+    contestants: Sequence[Contestant], question: Any, *, warm_up: Any, rounds: int, patience: float
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Return each contestant's seconds in every round, and its last answer, by name."""
+    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    answers: dict[str, Any] = {}
+    for contestant in contestants:
+        contestant.ask(warm_up)
+        contestant.others.clear()
+    for _ in range(rounds):
+        for contestant in contestants:
+            taken, answers[contestant.name] = contestant.ask(question, patience=patience)
+            seconds[contestant.name].append(taken)
+    return seconds, answers
+
+
+def options_of(parser: argparse.ArgumentParser, *, new_tokens: int) -> None:
+    """Add what benchmarks of generation are told."""
+    parser.add_argument("--new-tokens", type=int, default=new_tokens)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--patience", type=float, default=5, help="seconds to wait for a quiet machine each time"
+    )
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+
+
+class Numbers:
+    """A tokenizer of nothing: text is not what is measured."""
+
+    bos_id = eos_id = None
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        raise NotImplementedError
+
+    def decode(self, ids: Any, *, skip_special: bool = True) -> str:
+        return " ".join(map(str, ids))
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:

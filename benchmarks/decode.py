@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from contest import Contestant, installed, ratios, serve
+from contest import Contestant, Numbers, installed, options_of, ratios, serve, take_turns
 
 LAYERS, HEADS, WIDTH, VOCABULARY, POSITIONS = 12, 12, 768, 50257, 1024
 END = VOCABULARY - 1
@@ -59,17 +59,6 @@ def langmill_round(folder: Path, kernels: bool) -> Round:
     if not kernels:
         fast.obstacle = lambda model, rows: "the benchmark wants torch"  # type: ignore[assignment]
     model: Any = load_checkpoint(folder, tokenizer=False).model
-
-    class Numbers:
-        """Text is not what is measured."""
-
-        bos_id = eos_id = None
-
-        def encode(self, text: str, *, special: bool = False) -> list[int]:
-            raise NotImplementedError
-
-        def decode(self, ids: Any, *, skip_special: bool = True) -> str:
-            return " ".join(map(str, ids))
 
     def run(batch: int, prompt_tokens: int, new_tokens: int) -> list[list[int]]:
         settings = SamplingSettings(temperature=0, max_tokens=new_tokens)
@@ -278,16 +267,13 @@ def referee(options: argparse.Namespace) -> None:
 
 def table(contestants: list[Contestant], batch: int, weight_bytes: int, options: argparse.Namespace) -> None:
     """Run the rounds of one batch size and print what came of them."""
-    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    tokens: dict[str, list[list[int]]] = {}
-    for contestant in contestants:
-        contestant.ask([batch, options.prompt_tokens, 8])  # warms up
-        contestant.others.clear()
-    question = [batch, options.prompt_tokens, options.new_tokens]
-    for _ in range(options.rounds):
-        for contestant in contestants:
-            taken, tokens[contestant.name] = contestant.ask(question, patience=options.patience)
-            seconds[contestant.name].append(taken)
+    seconds, tokens = take_turns(
+        contestants,
+        [batch, options.prompt_tokens, options.new_tokens],
+        warm_up=[batch, options.prompt_tokens, 8],
+        rounds=options.rounds,
+        patience=options.patience,
+    )
     others = {contestant.name: contestant.others for contestant in contestants}
     print(f"\nbatch {batch}: {options.prompt_tokens} + {options.new_tokens} tokens, {options.rounds} rounds")
     print(f"{'':18}{'tokens/s':>10}{'best':>8}{'GB/s':>7}{'same tokens':>13}{'cores lost to others':>22}")
@@ -307,16 +293,9 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, action="append", help="rows generated together [1 and 8]")
     parser.add_argument("--prompt-tokens", type=int, default=32)
-    parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--isa", choices=["native", "avx2"], default="native")
-    parser.add_argument(
-        "--patience", type=float, default=5, help="seconds to wait for a quiet machine each time"
-    )
     parser.add_argument("--peers-python", default="", help="a Python that has peers which this one has not")
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options_of(parser, new_tokens=128)
     options = parser.parse_args()
     options.batch = options.batch or [1, 8]
     if options.contestant:
