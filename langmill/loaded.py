@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from langmill.generation.generate import Generation
 
 
+CHAT_SAMPLING = {"do_sample": True, "temperature": 0.4, "top_p": 0.9}
+"""How a chat is sampled where the checkpoint does not say: an answer is wanted, not a surprise."""
+
+
 class Model:
     """A checkpoint in hand: what `langmill.load` returns."""
 
@@ -89,20 +93,29 @@ class Model:
     ) -> Generation:
         """Answer a conversation, such as [{"role": "user", "content": "Hello"}]; settings as for `generate`.
 
+        Where neither they nor the checkpoint say how to sample, CHAT_SAMPLING holds.
+
         on_text: called with each piece of the answer as soon as it is certain.
         """
         from langmill.generation.chat import answer
 
-        wanted, rules = self._asked(settings)
+        wanted, rules = self._asked(settings, usual=CHAT_SAMPLING)
         return answer(self.model, self.tokenizer, messages, wanted, on_text=on_text, rules=rules)
 
-    def _asked(self, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Return the SamplingSettings that are asked, over those recommended, and the checkpoint's TokenRules."""
+    def _asked(
+        self, settings: Mapping[str, Any], *, usual: Mapping[str, Any] | None = None
+    ) -> tuple[Any, Any]:
+        """Return the SamplingSettings that are asked, over those recommended, and the checkpoint's TokenRules.
+
+        usual: what holds where the checkpoint says nothing of sampling.
+        """
         from langmill.generation.rules import token_rules
         from langmill.generation.settings import sampling_settings
 
         recommended = self.checkpoint.generation
         rules = token_rules(self._need_tokenizer().eos_id, self.checkpoint.config, recommended)
+        if usual and recommended.get("do_sample") is None:
+            recommended = {**usual, **recommended}
         return sampling_settings(recommended, settings), rules
 
     def save(self, folder: str | Path, *, dtype: str = "", overwrite: bool = False) -> None:

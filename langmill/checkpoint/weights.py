@@ -239,7 +239,7 @@ def match_names(
         elif not any(each.fullmatch(known) for each in ignored for known in (name, full)):
             matched[name] = tensor
     if left:
-        logger.warning("not used, and lost if the model is saved here: %s", some(left))
+        logger.warning("%d weights are not used, and a copy saved here lacks them: %s", len(left), some(left))
     return matched
 
 

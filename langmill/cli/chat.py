@@ -55,7 +55,8 @@ def chat(
     Without --message and --input, each line that you type or pipe in is a turn. /reset begins anew,
     /system TEXT says how to answer and begins anew, /quit or Ctrl-D ends; Ctrl-C stops an answer.
 
-    Where an option is not given, what the checkpoint's generation_config.json recommends holds.
+    Where an option is not given, what the checkpoint's generation_config.json recommends holds; where that
+    says nothing of sampling, temperature 0.4 and top-p 0.9.
     """
     from langmill.checkpoint.folder import load_checkpoint
     from langmill.core.device import choose_device
@@ -65,6 +66,8 @@ def chat(
     from langmill.tokens.chat import need_template, read_conversations
 
     sampling_settings({}, overrides)  # what is wrong is said before the model is loaded
+    if any(not text.strip() for text in turns):
+        raise ConfigError("--message is empty; write what to say")
     if turns and path:
         raise ConfigError("--message and --input exclude each other; give one of them")
     conversations = read_conversations(read_input(path), source=path) if path else []

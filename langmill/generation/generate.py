@@ -17,7 +17,7 @@ from torch import Tensor
 from langmill.core.errors import CheckpointError, ConfigError, DataError, LangmillError
 from langmill.core.log import warn
 from langmill.generation.beam import BeamSettings, Hypothesis, beam_search
-from langmill.generation.decoder import Decoder, Scores, choose_decoder
+from langmill.generation.decoder import Scores, choose_decoder
 from langmill.generation.filters import penalise_repetition
 from langmill.generation.rules import TokenRules, restrict_
 from langmill.generation.sampling import draw, filtered, row_generator
@@ -292,7 +292,8 @@ def _continue(model: Transformer, rows: list[_Row], settings: SamplingSettings, 
     cache = _read(model, rows, longest + max(row.limit for row in rows) - 1)
     scores = prefill(model, [row.prompt for row in rows], cache)
     seen = _seen(rows, model) if settings.repetition_penalty != 1 else None
-    decoder: Decoder | None = None
+    # Before the first text is said: the kernels may have to be compiled, and say so.
+    decoder = choose_decoder(model, len(rows)) if max(row.limit for row in rows) > 1 else None
     ruled = _ruled(settings, rules)
     generated = 0
     try:
@@ -318,7 +319,7 @@ def _continue(model: Transformer, rows: list[_Row], settings: SamplingSettings, 
                 cache.reorder(kept)
                 rows = [rows[i] for i in alive]
                 seen = None if seen is None else seen[kept]
-            decoder = decoder or choose_decoder(model, len(rows))
+            assert decoder is not None
             scores = decoder.step([row.last for row in rows], cache)
     finally:
         if decoder:

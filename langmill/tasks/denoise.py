@@ -123,6 +123,7 @@ class Denoising:
     }
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = tuple(sentinel(number) for number in range(SENTINELS))
+    own_settings = "spans"
     scores_text = False
 
     def __init__(self, spans: SpanSettings | None = None) -> None:

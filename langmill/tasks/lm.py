@@ -87,6 +87,7 @@ class LanguageModelling:
     }
     roles: tuple[str, ...] = ()
     extra_tokens: tuple[str, ...] = ()
+    own_settings = ""
     scores_text = True
 
     def learn(self, request: Request) -> Lesson:

@@ -157,6 +157,7 @@ class MaskedLanguageModelling:
     }
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = ()
+    own_settings = "mask"
     scores_text = False
 
     def __init__(self, mask: Mask | None = None, *, pairs: bool = False) -> None:
@@ -168,8 +169,9 @@ class MaskedLanguageModelling:
     def learn(self, request: Request) -> Lesson:
         """Make the tokenizer, the tokens, the plan and the model."""
         wanted = request.settings.mask
-        if wanted.pairs and request.settings.model.family == "eurobert":
-            raise ConfigError(f"{NO_SEGMENTS}, which eurobert has not; use --model bert")
+        family = request.settings.model.family
+        if wanted.pairs and family in self.families and family != "bert":
+            raise ConfigError(f"{NO_SEGMENTS}, which {family} has not; use --model bert")
         return prepare(request, MaskedLanguageModelling(Mask(wanted.share, wanted.unit), pairs=wanted.pairs))
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
@@ -195,6 +197,11 @@ class MaskedLanguageModelling:
         """
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         assert tokenizer is not None
+        if not model.config.has_output:
+            raise ConfigError(
+                "this checkpoint gives states (for embeddings) and has no layer that scores tokens, so it fills in no"
+                " [MASK]; take one that was trained to, such as `train mlm` makes"
+            )
         results = []
         for text in inputs:
             ids, segments, second = masked_ids(tokenizer, text)

@@ -91,6 +91,7 @@ def make_plan(
         expected_seconds=seconds,
         peak_flops=peak_flops,
         precision=precision,
+        family="" if source is None else source.family,
         trained=trained,
     )
     return plan, model

@@ -88,6 +88,8 @@ class PretrainingTask(Protocol):
     """Roles of `SpecialTokens` that its tokenizers have beyond the usual ones."""
     extra_tokens: tuple[str, ...]
     """Further special tokens that its tokenizers have."""
+    own_settings: str
+    """The group of settings that it alone follows; empty: none."""
     scores_text: bool
     """Whether every token is predicted once, so that the loss says bits per byte."""
 

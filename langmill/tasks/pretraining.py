@@ -59,6 +59,7 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
         settings = settings.model_copy(update={"budget": DEFAULT_BUDGET_SECONDS})
     device = choose_device(settings.device, local_rank=request.here.local_rank)
     dtype = training_dtype(device, settings.precision)  # a mistake is said before the corpus is read
+    refuse_foreign_settings(settings, task)
     corpus = Corpus(request.data, request.held_out, settings.data, seed=settings.seed)
     settings = choose_family(settings, task)
     source = open_source(request, task)
@@ -149,6 +150,16 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
         },
     )
     return Lesson(job, plan, deadline)
+
+
+def refuse_foreign_settings(settings: TrainSettings, task: PretrainingTask) -> None:
+    """Raise ConfigError where something is set that only another task follows."""
+    for group in ("mask", "spans"):
+        asked = getattr(settings, group).model_dump(exclude_defaults=True)
+        if asked and group != task.own_settings:
+            raise ConfigError(
+                f"{option_name(f'{group}.{next(iter(asked))}')} has no effect on {task.name}; leave it out"
+            )
 
 
 def choose_family(settings: TrainSettings, task: PretrainingTask) -> TrainSettings:

@@ -72,6 +72,10 @@ def compiled(template: str) -> jinja2.Template:
 
 def check_messages(messages: Sequence[Message], *, source: str = "messages") -> None:
     """Raise a DataError where something is not a message."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
+        raise DataError(
+            f'{source}: {short(messages)}; it must be a list of {{"role": "user", "content": "…"}}'
+        )
     if not messages:
         raise DataError(f'{source}: empty; give at least one {{"role": "user", "content": "…"}}')
     for number, message in enumerate(messages, 1):

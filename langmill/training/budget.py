@@ -26,6 +26,8 @@ class Plan:
     peak_flops: float
     precision: str
     """In what matrices are multiplied."""
+    family: str = ""
+    """The model's layout; empty: the one that is asked for."""
     trained: int = 0
     """Weights beside which the other parameters are held fast; 0: all are trained."""
 
@@ -48,7 +50,7 @@ class Plan:
         epochs = self.tokens / max(1, self.corpus_tokens)
         adapter = self.settings.adapter
         lines = [
-            f"model    {model.family}: {self.sizes}: {format_count(self.parameters)} parameters",
+            f"model    {self.family or model.family}: {self.sizes}: {format_count(self.parameters)} parameters",
             f"steps    {'about ' if self.expected_seconds else ''}{settings.steps}{' more' if resumed and self.expected_seconds else ''} of {settings.batch} rows × {model.context} tokens"
             f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus,"
             f" {self.precision} products",
@@ -62,9 +64,14 @@ class Plan:
             lines.append(
                 f"time     about {format_seconds(self.expected_seconds)} of training, which decides: as many steps as fit"
             )
+            if settings.steps < FEW_STEPS:
+                lines.append(
+                    "         too few steps to learn much: give more time, or a smaller model or context"
+                )
         return lines
 
 
+FEW_STEPS = 20
 SHAPES = ((1, 64), (2, 64), (2, 96), (2, 128), (3, 128), (4, 128), (3, 192), (4, 192), (4, 256), (5, 320), (6, 384),
           (8, 512), (10, 640), (12, 768), (16, 1024), (20, 1280), (24, 1600), (28, 2048), (32, 2560))  # fmt: skip
 """Layers and width that a plan chooses from, small to large."""
