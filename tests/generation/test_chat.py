@@ -143,6 +143,17 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 OPTIONS = ("--temperature", "0", "--max-tokens", "6")
 
 
+def test_how_an_answer_is_sampled(checkpoint, monkeypatch) -> None:
+    """By what is asked, else what the checkpoint says, else soberly."""
+    model, seen = langmill.load(checkpoint), []
+    monkeypatch.setattr("langmill.generation.chat.answer", lambda *given, **_: seen.append(given[3]))
+    said = {"do_sample": True, "temperature": 0.7}
+    for recommended, asked in (({}, {}), ({}, {"temperature": 0}), (said, {}), ({"do_sample": False}, {})):
+        model.checkpoint.generation = recommended
+        model.chat([{"role": "user", "content": "a"}], **asked)
+    assert [(each.temperature, each.top_p) for each in seen] == [(0.4, 0.9), (0, 0.9), (0.7, 1), (1, 1)]
+
+
 def test_messages_are_successive_turns(checkpoint, capsys) -> None:
     model = langmill.load(checkpoint)
     first = model.chat(turns("ab", system="c"), max_tokens=6, temperature=0).text
@@ -184,6 +195,7 @@ def test_lines_that_are_piped_in(checkpoint, capsys, monkeypatch) -> None:
     ("arguments", "words"),
     [
         (("--message", "a", "--input", "x"), "--message and --input exclude each other"),
+        (("--message", " "), "--message is empty; write what to say"),
         (("--top-p", "2"), "--top-p: '2' is not allowed"),
         (("--input", "/nowhere/talk.json"), "/nowhere/talk.json: cannot be read"),
         (("--message", "a" * 99), "the last turn alone has 102 tokens; the model reads 64"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from safetensors.torch import load_file
 from small_runs import write_text
 
 import langmill
+import langmill.loaded
 from langmill.batches.batch import TokenBatch
 from langmill.core.errors import ConfigError, DataError
+from langmill.models.transformer import Transformer
 from langmill.objectives.masked import masked_token
 from langmill.tasks import find_task
 from langmill.tasks.denoise import corruption_for, sentinel
@@ -255,3 +258,23 @@ def test_what_is_taken_out_can_be_chosen(extra, usual):
     for spans, wanted in ((SpanSettings(), usual), (SpanSettings(share=0.2, length=8), (0.2, 8.0))):
         corruption = corruption_for(tokenizer, spans)
         assert (corruption.share, corruption.span) == wanted
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "option"),
+    [
+        ("lm", {"mask": {"pairs": True}}, "--mask.pairs has no effect on lm"),
+        ("denoise", {"mask": {"share": 0.3}}, "--mask.share has no effect on denoise"),
+        ("mlm", {"spans": {"length": 4}}, "--spans.length has no effect on mlm"),
+    ],
+)
+def test_settings_of_another_task_are_refused(tmp_path, task, settings, option):
+    with pytest.raises(ConfigError, match=option):
+        train(task, tmp_path, steps=2, **settings)
+
+
+def test_an_encoder_that_gives_states_fills_in_nothing(tmp_path):
+    model = langmill.load(train("mlm", tmp_path, steps=2).folder)
+    bare = Transformer(replace(model.model.config, has_output=False))
+    with pytest.raises(ConfigError, match="gives states .* so it fills in no \\[MASK\\]"):
+        langmill.loaded.Model(replace(model.checkpoint, model=bare)).predict("a [MASK]")

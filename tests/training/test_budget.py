@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from langmill.training.budget import (
@@ -84,6 +86,10 @@ def test_the_plan_in_words() -> None:
     assert "2 layers, width 64, 2 heads, context 32: 123.0k parameters" in text
     assert "10 of 4 rows × 32 tokens = 1.3k tokens, 2 passes over the corpus" in text
     assert "about 1m01s of training" in text
+    assert "too few steps to learn much" in text and text.startswith("model    auto:")
+    from_llama = replace(plan, family="llama", settings=settings.model_copy(update={"steps": 100}))
+    assert from_llama.lines()[0].startswith("model    llama:")
+    assert "too few" not in "\n".join(from_llama.lines())
 
 
 def test_an_adapter_has_a_rate_of_its_own() -> None:
