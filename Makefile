@@ -45,8 +45,8 @@ lint: setup  ## Lint
 types: setup  ## Check types
 	$(BIN)/mypy
 
-bench-train: setup  ## Time to loss and throughput of training, against named peers
-	$(BIN)/python benchmarks/time_to_loss.py
+bench-train: setup  ## Training against named peers: TRAIN=FILE HELD_OUT=FILE of tiny Shakespeare
+	$(if $(TRAIN),$(BIN)/python benchmarks/time_to_loss.py --train $(TRAIN) --held-out $(HELD_OUT),@echo "time to loss is left out: it wants TRAIN=FILE HELD_OUT=FILE")
 	$(BIN)/python benchmarks/throughput.py
 
 bench-encoder: setup  ## BERT-base on padded batches, against Transformers

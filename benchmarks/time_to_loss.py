@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
-DATA = HERE.parent.parent / "shared" / "data" / "lm" / "en"
 
 
 def langmill(*arguments: str) -> tuple[dict, float]:
@@ -53,8 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--train", default=str(DATA / "tinyshakespeare.train.txt"))
-    parser.add_argument("--held-out", default=str(DATA / "tinyshakespeare.dev.txt"))
+    parser.add_argument("--train", required=True, help="the first 90 % of tiny Shakespeare")
+    parser.add_argument("--held-out", required=True, help="the rest of it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", dest="as_json", action="store_true")
     options = parser.parse_args()
