@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from small_runs import CommandLine, write_text
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -36,3 +37,21 @@ def own_cache(
     (folder / "kernels").symlink_to(compiled_kernels)
     monkeypatch.setenv("LANGMILL_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder of the test's own, and draw no curves and measure no machine: that takes longer than a run."""
+    from langmill.tasks import planning
+    from langmill.training import tracking
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "draw_curve", lambda folder: None)
+    monkeypatch.setattr(planning, "measure_matmul", lambda device, seconds, dtype: 1e10)
+    write_text(tmp_path / "text.txt")
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(capsys)

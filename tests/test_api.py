@@ -15,19 +15,11 @@ from small_runs import assert_same_weights, write_text
 
 import langmill
 from langmill.core.errors import ConfigError, DataError, LangmillError
-from langmill.tasks import planning
-from langmill.training import tracking
 
 MODEL = {"layers": 1, "width": 32, "context": 16}
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "draw_curve", lambda folder: None)
-    monkeypatch.setattr(planning, "measure_matmul", lambda device, seconds, dtype: 1e10)
-    write_text(tmp_path / "text.txt")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def train(output: str = "out", **settings: object) -> object:

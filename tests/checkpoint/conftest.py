@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from langmill.checkpoint import Checkpoint, save_checkpoint
+from tests.checkpoint.folder_samples import new_model
+
 VOCABULARY = 61
 LLAMA_SIZES = {
     "vocab_size": VOCABULARY,
@@ -190,3 +193,10 @@ def make_reference(tmp_path_factory):
 @pytest.fixture(params=list(CASES))
 def reference(request, make_reference) -> Reference:
     return make_reference(request.param)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A good checkpoint without a tokenizer, to be spoilt."""
+    save_checkpoint(tmp_path / "good", Checkpoint(new_model()))
+    return tmp_path / "good"

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Kind
 
+from tests.checkpoint.conftest import LLAMA3
+
 SIZES = {
     "vocab_size": 61,
     "hidden_size": 64,
@@ -21,14 +23,6 @@ SIZES = {
     "max_position_embeddings": 64,
     "rms_norm_eps": 1e-3,
     "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 500.0,
-    "factor": 4.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.5}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {

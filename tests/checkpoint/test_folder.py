@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 from pathlib import Path
@@ -14,39 +13,10 @@ from safetensors.torch import load_file, save_file
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
 from langmill.checkpoint import weights as weights_module
 from langmill.core.errors import CheckpointError, LangmillError
-from langmill.models.config import StackConfig, TransformerConfig, default_decoder
+from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.families import FAMILIES
-from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
-from langmill.tokens.tokenizer import SpecialTokens, Tokenizer
-
-VOCABULARY = 12
-
-
-def new_model(*, vocabulary: int = VOCABULARY, tied: bool = True, seed: int = 0) -> Transformer:
-    config = default_decoder(vocabulary, layers=2, width=16, heads=2, context=32)
-    model = Transformer(dataclasses.replace(config, tie_output=tied))
-    initialise(model, torch.Generator().manual_seed(seed))
-    return model.eval()
-
-
-def new_tokenizer(characters: str = "ab中文") -> Tokenizer:
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import models
-
-    pieces = ["<|endoftext|>", "<|pad|>", "<unk>", *characters]
-    backend = Backend(
-        models.WordLevel({piece: number for number, piece in enumerate(pieces)}, unk_token="<unk>")
-    )
-    backend.add_special_tokens(pieces[:3])
-    return Tokenizer(backend, specials=SpecialTokens(eos="<|endoftext|>", pad="<|pad|>", unk="<unk>"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A good checkpoint without a tokenizer, to be spoilt."""
-    save_checkpoint(tmp_path / "good", Checkpoint(new_model()))
-    return tmp_path / "good"
+from tests.checkpoint.folder_samples import VOCABULARY, new_model, new_tokenizer
 
 
 def edit_config(folder: Path, **changes) -> None:

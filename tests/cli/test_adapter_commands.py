@@ -11,29 +11,16 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from small_runs import TINY, CommandLine, write_text
+from small_runs import TINY, CommandLine
 
 import langmill
 from langmill.checkpoint import load_checkpoint
 from langmill.core.errors import CheckpointError
-from langmill.tasks import planning
-from langmill.training import tracking
 
 ADAPTER = ("--adapter.rank", "2", "--batch", "4", "--steps", "6", "--no-tensorboard")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "draw_curve", lambda folder: None)
-    monkeypatch.setattr(planning, "measure_matmul", lambda device, seconds, dtype: 1e10)
-    write_text(tmp_path / "text.txt")
-    return tmp_path
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(capsys)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def trained(command: CommandLine, task: str = "lm", *more: object, base: str = "base") -> Any:

@@ -14,11 +14,6 @@ from small_runs import CommandLine
 from langmill.cli.main import COMMANDS, HABITS
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(capsys)
-
-
 def test_help_lists_every_command(command: CommandLine) -> None:
     said = command("--help")
     assert said.status == 0 and said.err == ""

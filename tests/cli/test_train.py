@@ -16,25 +16,12 @@ import yaml
 from small_runs import TINY, CommandLine, Said, assert_same_weights, everything_in, write_text
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from langmill.tasks import planning, pretraining
-from langmill.training import tracking
+from langmill.tasks import pretraining
 
 RUN = (*TINY, "--steps", "8")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder of the test's own, and draw no curves and measure no machine: that takes longer than a run."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "draw_curve", lambda folder: None)
-    monkeypatch.setattr(planning, "measure_matmul", lambda device, seconds, dtype: 1e10)
-    write_text(tmp_path / "text.txt")
-    return tmp_path
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(capsys)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -17,7 +19,8 @@ from langmill.models.config import (
 from langmill.models.initialise import allocate, initialise, initialise_recurrent, rate_shares
 from langmill.models.recurrent import RecurrentConfig
 from langmill.models.recurrent_layers import RecurrentLayer
-from langmill.models.transformer import Transformer, View
+from langmill.models.transformer import Transformer
+from langmill.models.view import View
 
 WIDTH = 64
 LLAMA = default_decoder(97, layers=3, width=WIDTH, heads=4)
@@ -150,3 +153,16 @@ def test_t5_takes_smaller_steps_where_it_does_not_scale():
     query, key = (getattr(model.encoder.blocks[0].attention, name).weight for name in ("query", "key"))
     assert float((query.std() / key.std()).detach()) == pytest.approx(0.25, rel=0.1)
     assert rate_shares(Transformer(default_decoder(9, layers=1, width=32, heads=2))) == {}
+
+
+def test_allocating_loads_no_compiler():
+    """Nor does matching names. It would take seconds at every start."""
+    code = (
+        "import sys; from langmill.models.config import StackConfig, TransformerConfig; "
+        "from langmill.models.families import FAMILIES, pair_weights; "
+        "from langmill.models.initialise import allocate; "
+        "stack = StackConfig(layers=1, width=8, heads=2, hidden=8, causal=True); "
+        "pair_weights(FAMILIES['gpt2'], allocate(TransformerConfig(vocabulary=9, decoder=stack))); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,28 +14,17 @@ from langmill.core.errors import ConfigError
 from langmill.generation.generate import generate
 from langmill.generation.rules import TokenRules
 from langmill.generation.settings import SamplingSettings
-from langmill.models.initialise import initialise_recurrent
 from langmill.models.recurrent import Recurrent, RecurrentConfig, layer_sizes
+from tests.models.recurrent_samples import drawn, token_ids
 
 
 def make(kind: str, **changes) -> Recurrent:
-    config = {"vocabulary": 31, "kind": kind, "layers": 3, "width": 16, "hidden": 24, **changes}
-    model = Recurrent(RecurrentConfig(**config)).eval()
-    generator = torch.Generator().manual_seed(0)
-    initialise_recurrent(model, generator)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn(weight.shape, generator=generator) * 0.2)
-    return model
+    return drawn(kind, noise=0.2, **{"layers": 3, **changes})
 
 
 @pytest.fixture(params=["lstm", "gru"])
 def model(request) -> Recurrent:
     return make(request.param)
-
-
-def token_ids(rows: int = 3, tokens: int = 10) -> torch.Tensor:
-    return torch.randint(31, (rows, tokens), generator=torch.Generator().manual_seed(1))
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:

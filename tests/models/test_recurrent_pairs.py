@@ -17,21 +17,14 @@ from langmill.models.initialise import initialise_recurrent
 from langmill.models.recurrent import Recurrent, RecurrentConfig, layer_sizes
 from langmill.models.recurrent_layers import Memory, TextAttention
 from langmill.tasks import task_of
+from tests.models.recurrent_samples import drawn, token_ids
 
-VOCABULARY = 31
 KINDS = ("lstm", "gru")
 ATTENTIONS = ("luong", "bahdanau")
 
 
 def make(kind: str, role: str, **changes) -> Recurrent:
-    config = {"vocabulary": VOCABULARY, "layers": 2, "width": 16, "hidden": 24, **changes}
-    model = Recurrent(RecurrentConfig(kind=kind, role=role, **config)).eval()
-    generator = torch.Generator().manual_seed(0)
-    initialise_recurrent(model, generator)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
-    return model
+    return drawn(kind, role=role, noise=0.3, **{"layers": 2, **changes})
 
 
 @pytest.fixture(params=KINDS)
@@ -43,10 +36,6 @@ def encoder(request) -> Recurrent:
 def pair(request) -> Recurrent:
     kind, attention = request.param
     return make(kind, "pair", attention=attention)
-
-
-def token_ids(rows: int = 3, tokens: int = 10, *, seed: int = 1) -> torch.Tensor:
-    return torch.randint(VOCABULARY, (rows, tokens), generator=torch.Generator().manual_seed(seed))
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
