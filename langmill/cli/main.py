@@ -21,6 +21,7 @@ from langmill.version import __version__
 
 COMMANDS = {
     "quickstart": ("langmill.cli.quickstart", "Train, score and sample a small model here, in minutes."),
+    "data": ("langmill.cli.data", "Clean a corpus, take duplicates away, split, check and describe it."),
     "train": ("langmill.cli.train", "Train a model: langmill train lm FILE -o runs/a --budget 3m."),
     "predict": ("langmill.cli.predict", "Run a model on texts: an encoder fills in what is masked."),
     "generate": ("langmill.cli.generate", "Continue a text."),
@@ -48,6 +49,10 @@ HABITS = {
     "complete": "langmill generate CKPT --prompt …",
     "talk": "langmill chat CKPT",
     "tokenize": "langmill tokenizer inspect CKPT TEXT",
+    "clean": "langmill data clean FILE -o FILE",
+    "dedup": "langmill data dedup FILE -o FILE",
+    "dedupe": "langmill data dedup FILE -o FILE",
+    "deduplicate": "langmill data dedup FILE -o FILE",
 }
 """Names that users bring from elsewhere, and what to type here."""
 

@@ -67,6 +67,16 @@ def atomic_write(path: Path | str, content: str | bytes | Callable[[Path], Any])
     content: the text (as UTF-8), the bytes, or a function that writes the file at the path it is
     given. On failure nothing is left behind and the former file, if any, is untouched.
     """
+    with atomic_file(path) as aside:
+        if callable(content):
+            content(aside)
+        else:
+            aside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """Yield where to write a file that becomes `path` when the block ends without an error."""
     path = Path(path)
     make_folder(path.parent)
     with writing_to(path):
@@ -74,10 +84,7 @@ def atomic_write(path: Path | str, content: str | bytes | Callable[[Path], Any])
         os.close(handle)
         aside = Path(name)
         try:
-            if callable(content):
-                content(aside)
-            else:
-                aside.write_bytes(content.encode() if isinstance(content, str) else content)
+            yield aside
             with open(aside, "rb") as stream:
                 os.fsync(stream.fileno())
             os.chmod(aside, 0o644)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 PART_CHARACTERS = 1 << 20
 """A document longer than this (give or take one character) arrives in parts of at most this length."""
@@ -21,6 +22,10 @@ class Document:
     """A document longer than `PART_CHARACTERS` arrives in parts 0, 1, …, next to one another."""
     last: bool = True
     """No further part follows."""
+    fields: Mapping[str, Any] | None = None
+    """The row's other fields, where they were asked for; with every part the same."""
+    reason: str = ""
+    """Why the row cannot be used, under `on_bad_row="keep"`: `text` is then what was found in its place."""
 
 
 @dataclass

@@ -22,43 +22,63 @@ PARQUET_BATCH_ROWS = 128
 
 
 class Row(NamedTuple):
-    """A row: its text, or the fault that spoils it (what was found, what was expected)."""
+    """A row: its text, or the fault that spoils it (what was found, what was expected) and what was found."""
 
     line: int
     """The line where it begins; in Parquet the row; both from 1."""
     text: str = ""
+    """Of a faulty row all that stands in it, as it was read."""
     reason: str = ""
     """Names the kind of fault in few words, for counting; empty for a good row."""
     fault: str = ""
+    fields: dict[str, Any] | None = None
+    """The other fields, under `keep_fields`."""
 
 
-def rows(path: Path, kind: Kind, *, text_field: str = "text", encoding: str = "utf-8") -> Iterator[Row]:
+def rows(
+    path: Path, kind: Kind, *, text_field: str = "text", encoding: str = "utf-8", keep_fields: bool = False
+) -> Iterator[Row]:
     """Yield the rows of a file in one of the row formats, broken ones with their fault.
 
+    keep_fields: give each good row its other fields, as JSON values (of CSV and TSV: strings).
     Raises DataError for what spoils the whole file: no such column, a damaged file, broken JSON in `.json`.
     """
     if kind == "jsonl":
-        yield from _jsonl_rows(path, text_field, encoding)
+        yield from _jsonl_rows(path, text_field, encoding, keep_fields)
     elif kind == "json":
-        yield from _json_rows(path, text_field, encoding)
+        yield from _json_rows(path, text_field, encoding, keep_fields)
     elif kind == "csv":
-        yield from _csv_rows(path, text_field, encoding)
+        yield from _csv_rows(path, text_field, encoding, keep_fields)
     elif kind == "tsv":
-        yield from _tsv_rows(path, text_field, encoding)
+        yield from _tsv_rows(path, text_field, encoding, keep_fields)
     else:
         assert kind == "parquet", kind
-        yield from _parquet_rows(path, text_field)
+        yield from _parquet_rows(path, text_field, keep_fields)
 
 
-def _text_row(line: int, value: Any, text_field: str) -> Row:
-    """Return the row that holds `value[text_field]`, or tell what is wrong with it."""
+def _text_row(line: int, value: Any, text_field: str, raw: str | None, keep_fields: bool) -> Row:
+    """Return the row that holds `value[text_field]`, or tell what is wrong with it.
+
+    raw: how `value` is written in the file, where that is at hand.
+    """
+    row = _checked_row(line, value, text_field)
+    if row.fault:
+        return row._replace(text=_written(value) if raw is None else raw)
+    return row._replace(fields=_others(value, text_field)) if keep_fields else row
+
+
+def _others(value: dict[str, Any], text_field: str) -> dict[str, Any]:
+    return {name: inner for name, inner in value.items() if name != text_field}
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, default=str)
+
+
+def _checked_row(line: int, value: Any, text_field: str) -> Row:
     if not isinstance(value, dict):
-        return Row(
-            line,
-            "",
-            "not an object",
-            f"found {_shown(value)}, expected an object with the field {text_field!r}",
-        )
+        fault = f"found {_shown(value)}, expected an object with the field {text_field!r}"
+        return Row(line, "", "not an object", fault)
     if text_field not in value:
         found = ", ".join(repr(name) for name in value) or "no fields"
         hint = did_you_mean(text_field, value)
@@ -100,11 +120,11 @@ def _shown(value: Any) -> str:
     return f"{names.get(type(value), 'a ' + type(value).__name__)} ({shown})"
 
 
-def _jsonl_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
+def _jsonl_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """One JSON object a line; blank lines are passed over, as the format allows."""
     for line in text_lines(path, encoding=encoding):
         if line.fault:
-            yield Row(line.number, "", line.reason, line.fault)
+            yield Row(line.number, line.text, line.reason, line.fault)
         elif line.text and not line.text.isspace():
             try:
                 value = json.loads(line.text)
@@ -112,11 +132,11 @@ def _jsonl_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
                 fault = (
                     f"not valid JSON ({error.msg} at column {error.colno}); expected one JSON object per line"
                 )
-                yield Row(line.number, "", "not valid JSON", fault)
+                yield Row(line.number, line.text, "not valid JSON", fault)
             except (ValueError, RecursionError) as error:  # a number of thousands of digits; deep nesting
-                yield Row(line.number, "", "not valid JSON", f"not readable as JSON ({error})")
+                yield Row(line.number, line.text, "not valid JSON", f"not readable as JSON ({error})")
             else:
-                yield _text_row(line.number, value, text_field)
+                yield _text_row(line.number, value, text_field, line.text, keep_fields)
 
 
 class _JsonStream:
@@ -188,19 +208,19 @@ class _JsonStream:
         )
 
 
-def _json_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
+def _json_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """The objects of one array; or objects one after another, as some name JSON Lines `.json`."""
     stream = _JsonStream(path, encoding)
     if not stream.take("["):
         while stream.peek():
             line = stream.line
-            yield _text_row(line, stream.value(), text_field)
+            yield _text_row(line, stream.value(), text_field, None, keep_fields)
         return
     if not stream.take("]"):
         while True:
             stream.peek()
             line = stream.line
-            yield _text_row(line, stream.value(), text_field)
+            yield _text_row(line, stream.value(), text_field, None, keep_fields)
             if stream.take("]"):
                 break
             if not stream.take(","):
@@ -225,9 +245,14 @@ def _column(path: Path, line: int, names: list[str], text_field: str) -> int:
     )
 
 
-def _width_row(line: int, fields: list[str], names: list[str]) -> Row:
-    fault = f"found {len(fields)} fields, expected {len(names)} as in the header"
-    return Row(line, "", "wrong number of fields", fault)
+def _fields_row(line: int, fields: list[str], names: list[str], place: int, keep_fields: bool) -> Row:
+    """Return the row whose text stands at `place`, or tell that it has too many or too few fields."""
+    if len(fields) != len(names):
+        fault = f"found {len(fields)} fields, expected {len(names)} as in the header"
+        return Row(line, "", "wrong number of fields", fault)
+    if not keep_fields:
+        return Row(line, fields[place])
+    return Row(line, fields[place], fields=_others(dict(zip(names, fields)), names[place]))
 
 
 @contextlib.contextmanager
@@ -240,17 +265,16 @@ def _field_limit(characters: int) -> Iterator[None]:
         csv.field_size_limit(former)
 
 
-def _csv_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
+def _csv_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """Comma-separated values with a header (RFC 4180): quoted fields may hold commas and line ends."""
-    faults: list[Line] = []  # of the lines that the row being read consists of
+    lines: list[Line] = []  # that the row being read consists of
     last = 0
 
     def feed() -> Iterator[str]:
         nonlocal last
         for line in text_lines(path, encoding=encoding):
             last = line.number
-            if line.fault:
-                faults.append(line)
+            lines.append(line)
             yield line.text + "\n"
 
     reader = csv.reader(feed(), strict=True)
@@ -258,7 +282,7 @@ def _csv_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
     place = 0
     while True:
         begin = last + 1
-        faults.clear()
+        lines.clear()
         try:
             with _field_limit(CSV_FIELD_CHARACTERS):
                 fields = next(reader)
@@ -269,21 +293,19 @@ def _csv_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
         else:
             if not fields:  # a blank line
                 continue
-            if names is None and not faults:
+            if names is None and not any(line.fault for line in lines):
                 names = fields
                 place = _column(path, begin, names, text_field)
                 continue
-            row = Row(begin, fields[place]) if names and len(fields) == len(names) else Row(begin)
-            if names and len(fields) != len(names):
-                row = _width_row(begin, fields, names)
-        if faults:
-            row = Row(faults[0].number, "", faults[0].reason, faults[0].fault)
+            row = _fields_row(begin, fields, names, place, keep_fields) if names else Row(begin)
+        if faulty := next((line for line in lines if line.fault), None):
+            row = Row(faulty.number, "", faulty.reason, faulty.fault)
         if names is None:
             raise DataError(f"{path}:{row.line}: {row.fault}; without its header the file cannot be read")
-        yield row
+        yield row._replace(text="\n".join(line.text for line in lines)) if row.fault else row
 
 
-def _tsv_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
+def _tsv_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """Tab-separated values with a header: a line is a row, and a field holds neither tab nor line end.
 
     Quotation marks are ordinary characters, but a field wholly in quotation marks, with those within
@@ -300,11 +322,10 @@ def _tsv_rows(path: Path, text_field: str, encoding: str) -> Iterator[Row]:
             continue
         fields = line.text.split("\t")
         if line.fault:
-            yield Row(line.number, "", line.reason, line.fault)
-        elif len(fields) == len(names):
-            yield Row(line.number, _unquoted(fields[place]))
-        elif line.text:
-            yield _width_row(line.number, fields, names)
+            yield Row(line.number, line.text, line.reason, line.fault)
+        elif line.text or len(names) == 1:
+            row = _fields_row(line.number, [*map(_unquoted, fields)], names, place, keep_fields)
+            yield row._replace(text=line.text) if row.fault else row
 
 
 def _unquoted(field: str) -> str:
@@ -319,8 +340,8 @@ def _unquoted(field: str) -> str:
     return field if '"' in inner.replace('""', "") else inner.replace('""', '"')
 
 
-def _parquet_rows(path: Path, text_field: str) -> Iterator[Row]:
-    """One column of a Parquet file, a few rows at a time."""
+def _parquet_rows(path: Path, text_field: str, keep_fields: bool) -> Iterator[Row]:
+    """One column of a Parquet file, or all, a few rows at a time."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -339,17 +360,24 @@ def _parquet_rows(path: Path, text_field: str) -> Iterator[Row]:
             file = parquet.ParquetFile(source, pre_buffer=False)
             _column(path, 1, file.schema_arrow.names, text_field)
             number = 0
-            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=[text_field]):
-                for value in batch.column(0):
+            columns = None if keep_fields else [text_field]
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=columns):
+                for place in range(batch.num_rows):
                     number += 1
-                    yield _parquet_row(number, value, text_field)
+                    yield _parquet_row(number, batch, place, text_field)
         except arrow.ArrowInvalid as error:
             raise DataError(f"{path}: damaged or not Parquet ({str(error).splitlines()[0]})") from error
 
 
-def _parquet_row(number: int, value: Any, text_field: str) -> Row:
-    try:
-        return _string_row(number, value.as_py(), text_field)
-    except UnicodeDecodeError as error:
-        fault = f"not valid UTF-8 (byte 0x{error.object[error.start]:02X}) in field {text_field!r}"
-        return Row(number, "", "not valid UTF-8", fault)
+def _parquet_row(number: int, batch: Any, place: int, text_field: str) -> Row:
+    """Return a row with all the columns of `batch` that there are, the text's own left out."""
+    fields: dict[str, Any] = {}
+    for name, column in zip(batch.schema.names, batch.columns):
+        try:
+            fields[name] = column[place].as_py()
+        except UnicodeDecodeError as error:
+            raw = error.object.decode("utf-8", "backslashreplace")
+            fault = f"not valid UTF-8 (byte 0x{error.object[error.start]:02X}) in field {name!r}"
+            return Row(number, raw, "not valid UTF-8", fault)
+    row = _string_row(number, fields.pop(text_field), text_field)
+    return row._replace(text=_written(fields)) if row.fault else row._replace(fields=fields)

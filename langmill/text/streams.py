@@ -33,7 +33,10 @@ class UnreadableText(DataError):
 
 
 class Line(NamedTuple):
-    """A line without its end; `fault` tells why its bytes are not text, `reason` names the kind of fault."""
+    """A line without its end; `fault` tells why its bytes are not text, `reason` names the kind of fault.
+
+    The text of a faulty line shows what is not text as an escape, such as \\xff.
+    """
 
     number: int
     text: str
@@ -147,6 +150,15 @@ def text_blocks(path: Path, *, encoding: str) -> Iterator[str]:
                 return
 
 
+def broken_blocks(path: Path, *, encoding: str) -> Iterator[str]:
+    """Yield what `text_blocks` refuses, in blocks: what is not text as an escape, such as \\xff."""
+    decoder = codecs.getincrementaldecoder(detect(path, encoding))("backslashreplace")
+    with open_bytes(path) as stream:
+        while data := stream.read(BLOCK_BYTES):
+            yield decoder.decode(data).replace("\0", "\\x00")
+        yield decoder.decode(b"", True)
+
+
 def _after(line: int, column: int, text: str) -> tuple[int, int]:
     """Return line and column behind `text` that begins at the given ones."""
     lines = text.count("\n")
@@ -227,14 +239,13 @@ def text_lines(path: Path, *, encoding: str) -> Iterator[Line]:
                 column = len(data[: error.start].decode(encoding, "replace")) + 1
                 sample = data[error.start : error.start + 64]
                 fault = encoding_fault(data[error.start], sample, column, encoding=encoding, path=path)
-                yield Line(
-                    number, data.decode(encoding, "replace").replace("\0", "\ufffd"), _reason(encoding), fault
-                )
+                shown = data.decode(encoding, "backslashreplace").replace("\0", "\\x00")
+                yield Line(number, shown, _reason(encoding), fault)
                 continue
             if number == 1:
                 text, encoding = text.removeprefix("\ufeff"), encoding.removesuffix("-sig")
             if "\0" in text:
-                yield Line(number, text.replace("\0", "\ufffd"), "binary", _nul_fault(text.index("\0") + 1))
+                yield Line(number, text.replace("\0", "\\x00"), "binary", _nul_fault(text.index("\0") + 1))
             else:
                 yield Line(number, text)
 
