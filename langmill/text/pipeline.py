@@ -163,6 +163,20 @@ def _clusters(
     return exact, near
 
 
+class Settled(NamedTuple):
+    """What becomes of a row."""
+
+    line: bytes
+    reason: str = ""
+    """Why it goes to the rejects."""
+    text: str = ""
+    """What is rejected."""
+    first: str = ""
+    """Where the one that it repeats stands."""
+    characters: int = 0
+    """Of a row that stays."""
+
+
 class _Settling:
     """Decides row by row, in order, what goes to the output and what to the rejects."""
 
@@ -176,11 +190,11 @@ class _Settling:
         )
         self.removed = 0
 
-    def __call__(self, record: Record) -> tuple[str, bytes, Example | None]:
-        """Return (reason or nothing, the line to write, the rejected example)."""
+    def __call__(self, record: Record) -> Settled:
+        """Return what becomes of a row."""
         if not record.kept:
             tree = json.loads(record.line)
-            return tree["reason"], record.line, Example(record.source, tree["text"][:EXAMPLE_CHARACTERS])
+            return Settled(record.line, tree["reason"], tree["text"])
         index, self._index = self._index, self._index + 1
         goes = self._verdicts.repeated[self._paragraph : self._paragraph + self._verdicts.paragraphs[index]]
         self._paragraph += len(goes)
@@ -190,22 +204,22 @@ class _Settling:
             if labels[index] != index:
                 return self._reject(record, reason, self._sources[int(labels[index])])
         if not goes.any():
-            return "", record.line, None
+            return Settled(record.line, characters=record.characters)
         tree = json.loads(record.line)
         text = without(tree["text"], paragraphs(tree["text"], self._settings), goes)
         if not text.strip():
             return self._reject(record, REPEATED, "")
         self.removed += int(goes.sum())
-        return "", json_line(tree | {"text": text}), None
+        return Settled(json_line(tree | {"text": text}), characters=len(text))
 
-    def _reject(self, record: Record, reason: str, first: str) -> tuple[str, bytes, Example]:
+    def _reject(self, record: Record, reason: str, first: str) -> Settled:
         tree = json.loads(record.line)
         text = tree.pop("text")
         if tree.get("source") == record.source:
             del tree["source"]
         more = {"duplicate_of": first} if first else {}
         line = as_reject(Row(text, record.source, tree), reason, **more)
-        return reason, line, Example(record.source, text[:EXAMPLE_CHARACTERS], first)
+        return Settled(line, reason, text, first)
 
 
 def without(text: str, spans: Sequence[tuple[int, int]], goes: Sequence[bool] | npt.NDArray[np.bool_]) -> str:
@@ -243,16 +257,17 @@ def settle(
     with open_writer(rejects) as aside, open_writer(output) as stream:
         writer = DocumentWriter(stream, output, settings.boundary)
         for record in read_records(folders):
-            reason, line, example = settling(record)
-            if reason:
-                aside.write(line)
-                assert example is not None
-                examples.setdefault(reason, example)
+            settled = settling(record)
+            if reason := settled.reason:
+                aside.write(settled.line)
+                examples.setdefault(
+                    reason, Example(record.source, settled.text[:EXAMPLE_CHARACTERS], settled.first)
+                )
                 rejected[reason] += record.kept  # the others are counted already
             else:
-                writer.write(line)
+                writer.write(settled.line)
                 kept += 1
-                characters += record.characters
+                characters += settled.characters
     if settling.removed:
         counts.changes["repeated paragraph"] += settling.removed
     report = CleaningReport(

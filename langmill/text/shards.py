@@ -12,7 +12,7 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -82,7 +82,7 @@ class ShardWriter:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
         if error[0] is None:
-            write_json(self._folder / "counts.json", asdict(self.counts))
+            write_json(self._folder / "counts.json", vars(self.counts))
 
     def add(self, number: int, row: Row, outcome: Outcome) -> None:
         """Write what became of a row; of one that was not read whole, each part in turn."""

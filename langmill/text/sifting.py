@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import multiprocessing
@@ -224,13 +225,14 @@ def _sifted(
     )
     pending: deque[tuple[Batch, Future[Sifted]]] = deque()
     try:
+        with _no_interruption():
+            pool.submit(_work, [])  # starts all processes
         for batch in found:
             pending.append((batch, pool.submit(_work, _readable(batch))))
             if len(pending) > 2 * workers:
                 batch, future = pending.popleft()
                 yield batch, future.result()
-        while pending:
-            batch, future = pending.popleft()
+        for batch, future in pending:
             yield batch, future.result()
     except BrokenProcessPool as error:
         raise LangmillError(
@@ -238,3 +240,16 @@ def _sifted(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _no_interruption() -> Iterator[None]:
+    """Put Ctrl-C off, and keep it from processes started meanwhile: half-started ones would print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
