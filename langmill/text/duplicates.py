@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import tempfile
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -213,7 +214,7 @@ def first_of_alike(
     labels = np.arange(len(chosen))
     bands, rows = bands_for(threshold)
     for band in range(bands):
-        keys = _band_keys(sketches, chosen, band * rows, rows)
+        keys = band_keys(sketches, chosen, band * rows, rows)
         order = np.argsort(keys, kind="stable")
         new = np.ones(len(keys), bool)
         new[1:] = keys[order][1:] != keys[order][:-1]
@@ -236,7 +237,7 @@ def _blocks(pairs: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
     return [pairs[:, begin : begin + _BLOCK] for begin in range(0, pairs.shape[1], _BLOCK)]
 
 
-def _band_keys(sketches: Signatures, chosen: npt.NDArray[np.int64], column: int, rows: int) -> Words:
+def band_keys(sketches: Signatures, chosen: npt.NDArray[np.int64], column: int, rows: int) -> Words:
     """Return one number for what each text has in a band."""
     keys = np.empty(len(chosen), np.uint64)
     for begin in range(0, len(chosen), _BLOCK):
@@ -275,3 +276,33 @@ def connect(labels: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64]) -> npt.
             if (further == labels).all():
                 break
             labels = further
+
+
+class Sketches:
+    """Sketches of texts as they come, for clusters at the end; signatures lie in a temporary file."""
+
+    def __init__(self, *, near: bool, threshold: float) -> None:
+        self._near, self._threshold = near, threshold
+        self._digests: list[bytes] = []
+        self._file = tempfile.TemporaryFile()
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Sketch some more texts."""
+        normals = [normal(text) for text in texts]
+        self._digests += [row.tobytes() for row in digests(normals)]
+        if self._near:
+            self._file.write(signatures(normals).tobytes())
+
+    def first(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return for each text the first that equals it, and the first that is like it (without `near`: equals it)."""
+        exact = first_of_equal(np.frombuffer(b"".join(self._digests), np.uint64).reshape(-1, 2))
+        if not self._near or not len(exact):
+            return exact, exact
+        self._file.flush()
+        sketches = np.memmap(self._file, np.uint32, "r").reshape(-1, HASHES)
+        near, rows = exact.copy(), np.flatnonzero(exact == np.arange(len(exact)))
+        near[rows] = first_of_alike(sketches, rows, threshold=self._threshold)
+        return exact, near[exact]

@@ -31,7 +31,7 @@ from langmill.text.paths import expand, split_ending
 from langmill.text.rows import DocumentWriter, Row, as_reject, is_text_output, json_line, open_writer
 from langmill.text.settings import Level, PipelineSettings
 from langmill.text.shards import Record, merge_arrays, read_counts, read_records
-from langmill.text.sifting import StepsFor, numbered_rows, paragraphs, sift, told
+from langmill.text.sifting import StepsFor, no_steps, numbered_rows, paragraphs, sift, told
 from langmill.text.steps import Step
 
 EXACT, NEAR, REPEATED = "exact duplicate", "near-duplicate", "only repeated paragraphs"
@@ -66,11 +66,6 @@ class CleaningReport:
     seconds: float
     examples: dict[str, Example]
     settings: dict[str, Any]
-
-
-def no_steps() -> list[Step]:
-    """Return the steps of a run that only looks for duplicates."""
-    return []
 
 
 def clean(

@@ -27,7 +27,7 @@ from langmill.text import duplicates
 from langmill.text.documents import ReadReport
 from langmill.text.readers import Boundary, read_documents
 from langmill.text.rows import FitsTextFile, Row, is_text_output, whole_rows
-from langmill.text.settings import PipelineSettings
+from langmill.text.settings import PipelineSettings, ReadingSettings
 from langmill.text.shards import ShardWriter
 from langmill.text.steps import Outcome, Step
 
@@ -38,7 +38,7 @@ _PARAGRAPH = re.compile(r"[^\n]+\n*")
 
 
 def numbered_rows(
-    paths: Sequence[str | Path], settings: PipelineSettings, report: ReadReport
+    paths: Sequence[str | Path], settings: ReadingSettings, report: ReadReport
 ) -> Iterator[tuple[int, Row]]:
     """Yield all rows of a corpus, bad ones with their reason, counted from 0."""
     documents = read_documents(
@@ -61,6 +61,11 @@ def told(rows: Iterable[tuple[int, Row]], *, every_seconds: float = 10.0) -> Ite
         if number % BATCH_ROWS == 0 and time.monotonic() - last > every_seconds:
             say(f"{number + 1:,} documents read …")
             last = time.monotonic()
+
+
+def no_steps() -> list[Step]:
+    """Return the steps of a run that only looks for duplicates."""
+    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,10 +230,9 @@ def _sifted(
     )
     pending: deque[tuple[Batch, Future[Sifted]]] = deque()
     try:
-        with _no_interruption():
-            pool.submit(_work, [])  # starts all processes
         for batch in found:
-            pending.append((batch, pool.submit(_work, _readable(batch))))
+            with _no_interruption():  # since this may start a process
+                pending.append((batch, pool.submit(_work, _readable(batch))))
             if len(pending) > 2 * workers:
                 batch, future = pending.popleft()
                 yield batch, future.result()
