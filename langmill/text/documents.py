@@ -17,7 +17,7 @@ class Document:
 
     text: str
     source: str
-    """`path`, or `path:line` where the file holds several; the same for all parts, unique to a document."""
+    """`path`, or `path:line` where the file holds several (`path:line#2` is the line's second); the same for all parts, unique to a document."""
     part: int = 0
     """A document longer than `PART_CHARACTERS` arrives in parts 0, 1, …, next to one another."""
     last: bool = True

@@ -365,7 +365,7 @@ def _parquet_rows(path: Path, text_field: str, keep_fields: bool) -> Iterator[Ro
                 for place in range(batch.num_rows):
                     number += 1
                     yield _parquet_row(number, batch, place, text_field)
-        except arrow.ArrowInvalid as error:
+        except (arrow.ArrowException, OSError) as error:  # damaged Thrift is an OSError
             raise DataError(f"{path}: damaged or not Parquet ({str(error).splitlines()[0]})") from error
 
 

@@ -159,10 +159,14 @@ class _Faults:
 
 
 def _row_groups(path: Path, found: Iterable[Row], faults: _Faults) -> Iterator[Group]:
+    line = nth = 0
     for row in found:
+        nth = nth + 1 if row.line == line else 1  # an array of JSON may stand in one line
+        line = row.line
         if row.fault:
             faults(row.line, row.reason, row.fault)
-        yield Group(f"{path}:{row.line}", _parts(row.text), row.fields, row.reason)
+        source = f"{path}:{line}" + (f"#{nth}" if nth > 1 else "")
+        yield Group(source, _parts(row.text), row.fields, row.reason)
 
 
 def _line_groups(path: Path, encoding: str, faults: _Faults) -> Iterator[Group]:
