@@ -35,7 +35,7 @@ class Line:
     """What is counted as changed in it."""
 
 
-def _english(draw: random.Random, words: int = 60) -> str:
+def _english(draw: random.Random, words: int = 120) -> str:
     chosen = draw.choices(_ENGLISH, k=words)
     return "The " + " ".join(chosen[: words // 2]) + ". " + " ".join(chosen[words // 2 :]) + "."
 
