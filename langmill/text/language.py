@@ -59,7 +59,9 @@ def _is_plain_english(text: str) -> bool:
     """Return whether function words give English away, a tenth of the model's time."""
     words = text.lower().split()
     found = [word for word in words if word in _ENGLISH]
-    return len(words) >= _MIN_ENGLISH_WORDS and len(found) >= _MIN_ENGLISH_SHARE * len(words) and "the" in found
+    return (
+        len(words) >= _MIN_ENGLISH_WORDS and len(found) >= _MIN_ENGLISH_SHARE * len(words) and "the" in found
+    )
 
 
 def _sample(text: str) -> str:

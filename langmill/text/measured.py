@@ -9,7 +9,9 @@ characters to a Chinese one; longer sentences and written style have more to a w
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from langmill.text.characters import Kinds, code_points, count_kinds
@@ -42,8 +44,9 @@ class Measured:
 
     @functools.cached_property
     def unspaced(self) -> bool:
-        """Whether most of it is in a script that sets no spaces between words."""
-        if self.text.isascii():
+        """Whether most of it, and a tenth of its signs at least, is in a script that sets no spaces between words."""
+        # Such characters have three bytes in UTF-8: without a tenth of them there is no need to count.
+        if len(self.text.encode("utf-8", "surrogatepass")) < 1.2 * len(self.text):
             return False
         characters, words = self._lengths_in_words
         return characters > words
@@ -66,6 +69,21 @@ class Measured:
     def words(self) -> list[str]:
         """What stands between white space."""
         return self.text.split()
+
+    @functools.cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """The different words, numbered in order."""
+        return {word: number for number, word in enumerate(dict.fromkeys(self.words))}
+
+    @functools.cached_property
+    def _unalphabetic(self) -> list[str]:
+        return list(itertools.filterfalse(str.isalpha, self.vocabulary))
+
+    def count_unalphabetic(self, wanted: Callable[[str], object]) -> tuple[int, int]:
+        """Return how many of the words that are not letters alone are `wanted`, and how many characters these have."""
+        chosen = set(filter(wanted, self._unalphabetic))
+        found = [word for word in self.words if word in chosen] if chosen else []
+        return len(found), sum(map(len, found))
 
     @functools.cached_property
     def length_words(self) -> float:
@@ -99,9 +117,10 @@ class Measured:
         if self.unspaced:
             numbers = code_points("".join(self.words)).astype(np.uint64)
             return numbers, np.arange(len(numbers) + 1)
-        number: dict[str, int] = {}
-        numbers = np.array([number.setdefault(word, len(number)) for word in self.words], np.uint64)
-        return numbers, np.cumsum([0, *map(len, self.words)])
+        count = len(self.words)
+        numbers = np.fromiter(map(self.vocabulary.__getitem__, self.words), np.uint64, count)
+        lengths = np.fromiter(map(len, self.words), np.int64, count)
+        return numbers, np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
 
     def _grams(self, n: int) -> npt.NDArray[np.uint64]:
         """Return a hash of every run of `n` units; different runs have different ones but for odds of 2^-64."""

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from langmill.core.errors import MissingDependencyError
 from langmill.text.characters import count_kinds
@@ -33,11 +33,9 @@ _INVISIBLE = re.compile(
 )
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa\u30fc]")
 _MAXIMUM_ROUNDS = 5
+_MAYBE_INVISIBLE = re.compile(f"[{_UNSEEN}\u200c\u200d{_TAGS}]")
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-_ODD = re.compile(
-    f"[\r\x0b\x0c\x85\u2028\u2029{_UNSEEN}\u200c\u200d{_TAGS}\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
-)
 _INDENT = re.compile(
     "^[ \t]*[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000][ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]*",
     re.M,
@@ -46,13 +44,19 @@ _LINE_END_SPACE = re.compile("(?<![ \t])[ \t]+\n")
 _RUN = re.compile("(?<=[^ \t\n])[ \t]{2,}(?=[^ \t\n])")
 
 # The first byte of a character in UTF-8, read in a code page with 256 characters, and one more that is not ASCII.
-_MOJIBAKE = re.compile(
-    "[\u00a1-\u024f\u0370-\u052f\u2310-\u259f\u2200-\u22ff][\u0080-\u052f\u2000-\u22ff\u2310-\u259f\ufb00-\ufb06\ufffd ]"
-)
+_LEAD = "\u00a1-\u024f\u0370-\u052f\u2310-\u259f\u2200-\u22ff"
+_MOJIBAKE = re.compile(f"[{_LEAD}][\u0080-\u052f\u2000-\u22ff\u2310-\u259f\ufb00-\ufb06\ufffd ]")
 # 的, 一, 在, 是, 有, 我, the comma, the full stop, 人, 他 … in UTF-8, read as GBK.
-_GBK_MOJIBAKE = re.compile("[鐨涓鍦鏄鏈鎴锛銆浜浠浣杩鍜]")
+_GBK_SIGNS = "鐨涓鍦鏄鏈鎴锛銆浜浠浣杩鍜"
+_GBK_MOJIBAKE = re.compile(f"[{_GBK_SIGNS}]")
 # Three or more characters of GB 2312's first level, or its punctuation, read as Latin-1.
-_LATIN_MOJIBAKE = re.compile("(?:[\xb0-\xd7\xa1\xa3][\xa1-\xfe]){3,}")
+_LATIN_PAIR = "[\xb0-\xd7\xa1\xa3][\xa1-\xfe]"
+_LATIN_MOJIBAKE = re.compile(f"{_LATIN_PAIR}(?:{_LATIN_PAIR}){{2,}}")
+# What any of these changes begins with. One look at each text for all of them: most texts have none.
+_ODD = re.compile(
+    f"[\r\x0b\x0c\x85\u2028\u2029{_UNSEEN}\u200c\u200d{_TAGS}"
+    f"\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{_LEAD}{_GBK_SIGNS}]"
+)
 
 
 def require(module: str, purpose: str) -> Any:
@@ -109,7 +113,7 @@ def drop_invisible(text: str) -> tuple[str, int]:
     >>> drop_invisible("a\\u200bb\\ufeff👩\\u200d🔬")
     ('ab👩\u200d🔬', 2)
     """
-    return _INVISIBLE.subn("", text)
+    return _INVISIBLE.subn("", text) if _MAYBE_INVISIBLE.search(text) else (text, 0)
 
 
 def tidy_spaces(text: str) -> str:
@@ -205,14 +209,14 @@ class Normaliser:
 
     def __init__(
         self,
-        form: str = "nfc",
+        form: Literal["nfc", "nfkc", "none"] = "nfc",
         *,
         mojibake: bool = True,
         invisible: bool = True,
         spaces: bool = True,
         chinese: str = "keep",
     ) -> None:
-        self._form, self._mojibake, self._invisible = form.upper(), mojibake, invisible
+        self._form, self._mojibake, self._invisible = form, mojibake, invisible
         self._spaces, self._chinese = spaces, chinese
         if mojibake:
             require("ftfy", "repairing mojibake")
@@ -222,26 +226,28 @@ class Normaliser:
     def __call__(self, text: str) -> Outcome:
         counts: Counter[str] = Counter()
         for _ in range(_MAXIMUM_ROUNDS):
-            before = text
+            before, mended = text, counts["mojibake"]
             text = self._once(text, counts)
-            # What is mended or joined can be mojibake again: written wrongly twice. Anything else is settled at once.
-            if text == before or text.isascii() or not (self._mojibake and _MOJIBAKE.search(text)):
+            # What is mended or joined can be mojibake again, written wrongly twice; else once is enough.
+            if text == before or not (counts["mojibake"] > mended or self._is_mojibake(text)):
                 break
         return Outcome(text, "", +counts)
 
+    def _is_mojibake(self, text: str) -> bool:
+        return self._mojibake and not text.isascii() and repair_mojibake(text)[0] != text
+
     def _once(self, text: str, counts: Counter[str]) -> str:
-        odd = not text.isascii() or _ODD.search(text)
-        if self._spaces and odd:
-            text = self._change(text, counts, "white space", lambda text: _LINE_ENDS.sub("\n", text))
-        if self._invisible and odd:
-            text, changes = drop_invisible(text)
-            counts["invisible characters"] += changes
-        if self._mojibake:
-            text, changes = repair_mojibake(text)
-            counts["mojibake"] += changes
-            if changes and self._invisible:
-                text, _ = drop_invisible(text)
-        text = self._change(text, counts, "Unicode form", self._in_form)
+        if _ODD.search(text):
+            if self._spaces:
+                text = self._change(text, counts, "white space", lambda text: _LINE_ENDS.sub("\n", text))
+            if self._invisible:
+                text, changes = drop_invisible(text)
+                counts["invisible characters"] += changes
+            if self._mojibake:
+                text, changes = repair_mojibake(text)
+                counts["mojibake"] += changes
+        if self._form != "none":
+            text = self._change(text, counts, "Unicode form", self._in_form)
         if self._chinese != "keep":
             text = self._change(
                 text, counts, "Chinese script", lambda text: convert_chinese(text, self._chinese)
@@ -251,7 +257,7 @@ class Normaliser:
         return text
 
     def _in_form(self, text: str) -> str:
-        return text if self._form == "NONE" else unicodedata.normalize(self._form, text)
+        return unicodedata.normalize("NFKC" if self._form == "nfkc" else "NFC", text)
 
     @staticmethod
     def _change(text: str, counts: Counter[str], name: str, change: Callable[[str], str]) -> str:

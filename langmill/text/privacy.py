@@ -349,7 +349,8 @@ class Scrubber:
                 break
             if self._reject:
                 return Outcome(text, f"private: {found[0][2]}")
-            pieces, end = [], 0
+            pieces: list[str] = []
+            end = 0
             for begin, after, kind in found:
                 pieces += (text[end:begin], self._placeholders[kind])
                 end = after

@@ -34,7 +34,12 @@ from pydantic import Field
 from langmill.core.config import Settings
 from langmill.core.errors import did_you_mean
 from langmill.text.language import identify
-from langmill.text.measured import ENGLISH_CHARACTERS_PER_CHARACTER, Measured, duplicate_shares
+from langmill.text.measured import (
+    CHARACTERS_PER_WORD,
+    ENGLISH_CHARACTERS_PER_CHARACTER,
+    Measured,
+    duplicate_shares,
+)
 from langmill.text.steps import Outcome
 
 REASONS: dict[str, str] = {
@@ -187,20 +192,26 @@ def c4(measured: Measured, limits: C4Settings) -> tuple[str, str, Counter[str]]:
     """Return why a text is rejected, what is left of it, and how many lines were taken out, by cause."""
     kept: list[str] = []
     dropped: Counter[str] = Counter()
-    sentences = 0
+    sentences = unended = 0
     for line in measured.lines:
         line = line.strip()
         if "[" in line:
             line = _CITATION.sub("", line)
+        if not line:
+            continue
+        if not line.endswith(_C4_ENDS) or line.endswith("..."):
+            unended += 1
+            continue
         cause = _bad_line(line, limits, unspaced=measured.unspaced)
         if cause.startswith("c4"):
             return cause, measured.text, dropped
         if cause:
-            dropped[f"c4: {cause}"] += bool(line)
+            dropped[f"c4: {cause}"] += 1
             continue
         if sentences < limits.min_sentences:
             sentences += max(1, len(_SENTENCE_END.findall(line)))
         kept.append(line)
+    dropped["c4: line without terminal punctuation"] += unended
     if sentences < limits.min_sentences:
         return "c4: too few sentences", measured.text, dropped
     return "", "\n".join(kept).strip(), +dropped
@@ -213,10 +224,8 @@ def _bad_line(line: str, limits: C4Settings, *, unspaced: bool) -> str:
         len(word) > limits.max_word_characters and (word.isascii() or not unspaced) for word in words
     ):
         return "line with a gigantic word"
-    if not line.endswith(_C4_ENDS) or line.endswith("..."):
-        return "line without terminal punctuation"
     if unspaced:
-        if len(re.findall(r"\w", line)) < int(limits.min_line_words * 1.5 + 0.5):
+        if not re.match(rf"(?:\W*\w){{{int(limits.min_line_words * CHARACTERS_PER_WORD + 0.5)}}}", line):
             return "short line"
     elif len(words) < limits.min_line_words:
         return "short line"
@@ -257,14 +266,14 @@ def gopher(measured: Measured, limits: GopherSettings) -> str:
 def _gopher_words(measured: Measured, limits: GopherSettings) -> str:
     length = measured.length_words
     if not measured.unspaced:
-        signs = [word for word in measured.words if not word.isalnum() and not word.strip(_PUNCTUATION)]
-        length -= len(signs)
+        signs, characters = measured.count_unalphabetic(lambda word: not word.strip(_PUNCTUATION))
+        length -= signs
     if length < limits.min_words:
         return "gopher: too few words"
     if length > limits.max_words:
         return "gopher: too many words"
     if not measured.unspaced and length:
-        mean = (sum(map(len, measured.words)) - sum(map(len, signs))) / length
+        mean = (sum(map(len, measured.words)) - characters) / length
         if not limits.min_mean_word <= mean <= limits.max_mean_word:
             return "gopher: mean word length"
     return ""
@@ -292,10 +301,8 @@ def _gopher_meaning(measured: Measured, limits: GopherSettings) -> str:
         if kinds.words - kinds.digit < limits.min_alphabetic_characters * kinds.visible:
             return "gopher: alphabetic words"
     else:
-        needed = limits.min_alphabetic * len(measured.words)
-        others = [word for word in measured.words if not word.isalpha()]
-        alphabetic = len(measured.words) - len(others)
-        if alphabetic < needed and alphabetic + sum(map(bool, map(_ALPHABETIC.search, others))) < needed:
+        others, _ = measured.count_unalphabetic(lambda word: not _ALPHABETIC.search(word))
+        if len(measured.words) - others < limits.min_alphabetic * len(measured.words):
             return "gopher: alphabetic words"
     return "" if _has_stop_words(measured, limits.min_stop_words) else "gopher: stop words"
 
@@ -340,14 +347,13 @@ def fineweb(measured: Measured, limits: FinewebSettings) -> str:
     lines = measured.full_lines
     if not lines:
         return "fineweb: empty"
-    if measured.unspaced:
-        ended = sum(line.rstrip().rstrip(_CLOSING).endswith(_FINEWEB_ENDS) for line in lines)
-    else:
-        ended = sum(line.endswith(_FINEWEB_ENDS) for line in lines)
-    if ended < limits.min_punctuated_lines * len(lines):
+    endings = [line.rstrip().rstrip(_CLOSING) for line in lines] if measured.unspaced else lines
+    if len([1 for line in endings if line.endswith(_FINEWEB_ENDS)]) < limits.min_punctuated_lines * len(
+        lines
+    ):
         return "fineweb: lines without punctuation"
     short = limits.short_line // (ENGLISH_CHARACTERS_PER_CHARACTER if measured.unspaced else 1)
-    if sum(len(line) <= short for line in lines) > limits.max_short_lines * len(lines):
+    if len([1 for line in lines if len(line) <= short]) > limits.max_short_lines * len(lines):
         return "fineweb: short lines"
     breaks = measured.text.count("\n")
     if duplicate_shares(lines, len(measured.text) - breaks)[1] > limits.max_repeated_characters:
