@@ -45,6 +45,8 @@ _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30
 _OTHER, _WORD, _ALONE = 0, 1, 2
 _POSITIONS = 64
 _BLOCK = 1 << 16
+_WORTH_COMPILING = 1 << 15
+"""Shingles at once; with fewer numpy is done before numba is imported."""
 
 
 def normal(text: str) -> str:
@@ -141,12 +143,13 @@ def signatures(normals: Sequence[str]) -> Signatures:
     found = tokens(normals)
     hashes, begins = shingles(found, SHINGLE_TOKENS)
     factors, terms = _odd_numbers(HASHES, 3), _odd_numbers(HASHES, 4)
-    _least()(hashes & np.uint64(0xFFFFFFFF), found.text[begins], factors, terms, out)
+    least = _compiled() if len(hashes) > _WORTH_COMPILING else least_numpy
+    least(hashes & np.uint64(0xFFFFFFFF), found.text[begins], factors, terms, out)
     return out
 
 
 @functools.cache
-def _least() -> Callable[..., None]:
+def _compiled() -> Callable[..., None]:
     """Return the loop over shingles as machine code where numba is installed: twenty times as fast."""
     if importlib.util.find_spec("numba") is None:
         return least_numpy

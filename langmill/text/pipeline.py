@@ -84,10 +84,10 @@ def clean(
     settings = settings or PipelineSettings()
     check_output(paths, output)
     begin, read = time.perf_counter(), ReadReport()
+    rows = told(numbered_rows(paths, settings, read))  # looks for the files, before there is one more folder
     make_folder(output.parent)
     folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=output.parent))
     try:
-        rows = told(numbered_rows(paths, settings, read))
         steps = StepsFor(make_steps, output, settings.boundary)
         sift(
             rows, folder, make_steps=steps, settings=settings, workers=settings.workers or os.cpu_count() or 1
@@ -98,10 +98,12 @@ def clean(
 
 
 def check_output(paths: Sequence[str | Path], output: Path) -> None:
-    """Raise DataError for an output of another format, and for one that would replace what is read."""
+    """Raise DataError for an output of another format, and where an output or its rejects would be read."""
     is_text_output(output)
-    if output.exists() and any(output.samefile(path) for path in expand(paths)):
-        raise DataError(f"{output}: is among the files to be read; choose another -o")
+    read = expand(paths)
+    for written in (output, beside(output, "rejects.jsonl")):
+        if written.exists() and any(written.samefile(path) for path in read):
+            raise DataError(f"{written}: is among the files to be read; choose another -o")
 
 
 def beside(output: Path, name: str) -> Path:

@@ -27,7 +27,7 @@ _ZSTD_INPUT_BYTES = 1 << 12  # small, because a few bytes can stand for a long r
 class UnreadableText(DataError):
     """A file's bytes are not text in the expected encoding."""
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, reason: str = "") -> None:  # empty while it passes between processes
         super().__init__(message)
         self.reason = reason
 

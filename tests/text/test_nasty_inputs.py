@@ -104,7 +104,7 @@ def test_no_row_is_lost(ending: str, tmp_path: Path) -> None:
             read.append(bool(rows))
             if not rows or marked(data):
                 continue
-            lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+            lines = data.removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xef\xbb\xbf").split(b"\n")
             visible = [line for line in lines if line.decode("utf-8", "backslashreplace").strip()]
             if ending == "jsonl":
                 assert len(rows) == max(1, len(visible))

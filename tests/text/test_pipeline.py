@@ -213,6 +213,11 @@ def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.jsonl", ["a"])
     with pytest.raises(DataError, match="choose another -o"):
         clean([tmp_path], source)
+    (tmp_path / "out").mkdir()
+    report = clean([tmp_path], tmp_path / "out" / "o.jsonl", settings=PipelineSettings(workers=1))
+    assert report.ignored == {}
+    with pytest.raises(DataError, match="choose another -o"):
+        clean([tmp_path], tmp_path / "out" / "o.jsonl.gz")
     with pytest.raises(DataError, match=r"cannot write \.csv; expected \.jsonl or \.txt"):
         clean([source], tmp_path / "out.csv")
 
