@@ -38,6 +38,8 @@ except ImportError as error:
     ) from error
 
 BLOCK_ROWS = 64
+FAULT = "fault.txt"
+"""Holds what a user's mistake ended a task with."""
 
 
 class RowReader(PipelineStep):
@@ -71,7 +73,13 @@ class Sift(PipelineStep):
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Write the shard, and pass nothing on."""
         folder = make_folder(shard_of(self.shards, rank))
-        sift(map(_numbered, data), folder, make_steps=self.make_steps, settings=self.settings)
+        (folder / FAULT).unlink(missing_ok=True)
+        try:
+            sift(map(_numbered, data), folder, make_steps=self.make_steps, settings=self.settings)
+        except (
+            LangmillError
+        ) as error:  # left for the first process: raised here, datatrove would print a traceback
+            (folder / FAULT).write_text(str(error), encoding="utf-8")
         yield from ()
 
 
@@ -119,6 +127,10 @@ def clean_in_tasks(
     )
     executor.run()
     shards = [shard_of(work / "shards", rank) for rank in range(tasks)]
+    for rank, shard in enumerate(shards):
+        if (shard / FAULT).exists():
+            executor.logging_dir.rm_file(f"completions/{rank:05d}")
+            raise LangmillError((shard / FAULT).read_text(encoding="utf-8"))
     report = settle(shards, output, settings=settings, read=read, begin=begin, described=described)
     shutil.rmtree(work)
     return report

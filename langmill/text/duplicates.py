@@ -12,7 +12,7 @@ components estimates the similarity with a standard error of at most 0.5/sqrt(K)
 and Ullman, Mining of Massive Datasets, 3.4) finds the pairs worth comparing, the estimate confirms them, and connected
 pairs are one cluster, of which the first text stays.
 
-In memory a text costs 16 bytes of digest and at most 48 bytes while clusters are made; its signature, 4 K = 512
+In memory a text costs 16 bytes of digest and about 60 more while clusters are made; its signature, 4 K = 512
 bytes, stays on disk.
 """
 

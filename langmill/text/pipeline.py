@@ -3,7 +3,7 @@
 Two passes. The first reads, and on all cores puts each document through the steps and sketches what remains; rows
 and sketches go to a folder beside the output. The second makes clusters of the sketches and writes every row to
 the output or, with the reason, to the rejects, in the order in which they were read; what comes out depends neither
-on the number of workers nor on the engine. In memory are a few batches and about 70 bytes a kept document
+on the number of workers nor on the engine. In memory are a few batches and about 100 bytes a kept document
 (`duplicates` tells more); on disk, for the time being, as much as the output and 512 bytes a document.
 """
 

@@ -112,9 +112,10 @@ def is_text_output(path: Path) -> bool:
     ending = split_ending(path)[0]
     if kind == "jsonl" or (kind == "text" and ending in (".txt", ".text", ".md")):
         return kind == "text"
-    hint = did_you_mean(ending, [".jsonl", ".txt"])
-    raise DataError(f"{path}: cannot write {ending or 'a file without ending'}; expected .jsonl or .txt{hint}, "
-                    "and .gz or .zst may follow")  # fmt: skip
+    raise DataError(
+        f"{path}: cannot write {ending or 'a file without ending'}; expected .jsonl or .txt, also with .gz or .zst "
+        f"behind it{did_you_mean(ending, ['.jsonl', '.txt'])}"
+    )
 
 
 class DocumentWriter:

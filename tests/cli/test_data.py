@@ -152,3 +152,13 @@ def test_mistakes_are_one_line(
 def test_habits(command: CommandLine) -> None:
     assert "use: langmill data clean" in command("clean", "x").error
     assert "use: langmill data dedup" in command("dedupe", "x").error
+
+
+def test_a_mistake_in_a_task_of_datatrove_is_one_line(tmp_path: Path, command: CommandLine) -> None:
+    pytest.importorskip("datatrove")
+    source, output = corpus(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    options = ("--engine", "datatrove", "--tasks", 1, "--on-bad-row", "fail")
+    for _ in range(2):  # the second time finds what the first left
+        said = command("data", "dedup", source, "-o", output, *options)
+        assert "in.jsonl:32: not valid JSON" in said.error
+    assert not output.exists()
