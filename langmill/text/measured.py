@@ -219,4 +219,4 @@ def duplicate_shares(parts: list[str], characters: int) -> tuple[float, float]:
     if len(different) == len(parts):
         return 0.0, 0.0
     repeated = sum(map(len, parts)) - sum(map(len, different))
-    return 1 - len(different) / len(parts), repeated / characters
+    return (len(parts) - len(different)) / len(parts), repeated / characters

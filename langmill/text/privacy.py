@@ -4,8 +4,8 @@ What counts, and what looks alike and does not:
 
 - Numbers are looked for between signs that are no digits and no Latin letters, so that `手机13812345678谢谢` is
   found, and part of a longer number, of an identifier or of a decimal fraction is not.
-- Telephone: `+` or `00` with an existing country code; a Chinese mobile number; a number of a Chinese landline or of
-  a European network that begins with 0 and is written in groups; North American numbers in groups. Seven digits
+- Telephone: `+` or `00` with an existing country code; a Chinese mobile number; numbers that begin with 0, as in China
+  and Europe, in groups or with 11 digits; North American numbers in groups. Seven digits
   alone, dates, ranges of years, ISBN and prices are none.
 - Identity card: 18 signs with a province, a date of birth and the right check sign (GB 11643-1999, ISO 7064
   MOD 11-2). The form of 15 digits, which ended in 2013 and has no check sign, only where it is asked for.
@@ -128,15 +128,15 @@ _COUNTRY = (
 _PHONE = re.compile(
     rf"""{_NOT_AFTER}(?:
     (?:\+|\(\+|00)?\(?(?:86\)?[ -]?)?1[3-9][0-9](?:([ -]?)[0-9]{{4}}\1[0-9]{{4}}|[0-9][ -][0-9]{{3}}[ -][0-9]{{4}})
-    | \+\ ?1[ .-]?\(?[2-9][0-9]{{2}}\)?[ .-]?[2-9][0-9]{{2}}[ .-]?[0-9]{{4}}
-    | \+\ ?(?!1){_COUNTRY}(?:[ .\-/]{{0,2}}\(?[0-9]\)?){{6,12}}
+    | \+1[ .-]?\(?[2-9][0-9]{{2}}\)?[ .-]?[2-9][0-9]{{2}}[ .-]?[0-9]{{4}}
+    | \+(?!1){_COUNTRY}(?:[ .\-/]{{0,2}}\(?[0-9]\)?){{6,12}}
     | 00{_COUNTRY}[ -](?:[ .\-/]?[0-9]){{6,12}}
     | (?:1[-.\ ])?(?:\([2-9][0-9]{{2}}\)[ -]?|[2-9][0-9]{{2}}[-.])[2-9][0-9]{{2}}[-.][0-9]{{4}}
     | [48]00-[0-9]{{3,4}}-[0-9]{{3,4}}
     | (?:[(（]0(?:10|2[0-9]|[3-9][0-9]{{2}})[)）][ -]?|0(?:10|2[0-9]|[3-9][0-9]{{2}})[ -])[2-9][0-9]{{2,3}}[ -]?[0-9]{{4}}(?:[-转][0-9]{{1,6}})?
     | \(0[1-9][0-9]{{0,4}}\)[ ]?[0-9]{{2,8}}(?:([ -])[0-9]{{2,4}}(?:\2[0-9]{{2,4}})*)?
     | 0[1-9][0-9]{{0,4}}[ \-/.][0-9]{{2,8}}(?:([ -.])[0-9]{{2,4}}(?:\3[0-9]{{2,4}}){{0,3}})?
-    | 07[1-9][0-9]{{8}}
+    | 0[1-9][0-9]{{9}}
     ){_NOT_BEFORE}""",
     re.VERBOSE,
 )

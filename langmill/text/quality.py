@@ -338,7 +338,8 @@ def gopher_repetition(measured: Measured, limits: GopherSettings) -> str:
 
 # -------------------------------------------------------------------------------------------------- fineweb
 
-_FINEWEB_ENDS = tuple(".?!。？！．｡…؟۔।॥։።")
+_FINEWEB_ENDS = tuple(".?!。？！．｡؟۔।॥።։")
+_FINEWEB_UNSPACED_ENDS = (*_FINEWEB_ENDS, "…")
 _CLOSING = "”’」』）)\"'】》"
 
 
@@ -347,8 +348,10 @@ def fineweb(measured: Measured, limits: FinewebSettings) -> str:
     lines = measured.full_lines
     if not lines:
         return "fineweb: empty"
-    endings = [line.rstrip().rstrip(_CLOSING) for line in lines] if measured.unspaced else lines
-    if len([1 for line in endings if line.endswith(_FINEWEB_ENDS)]) < limits.min_punctuated_lines * len(
+    endings, marks = lines, _FINEWEB_ENDS
+    if measured.unspaced:
+        endings, marks = [line.rstrip().rstrip(_CLOSING) for line in lines], _FINEWEB_UNSPACED_ENDS
+    if len([1 for line in endings if line.endswith(marks)]) < limits.min_punctuated_lines * len(
         lines
     ):
         return "fineweb: lines without punctuation"
