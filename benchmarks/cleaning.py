@@ -219,8 +219,7 @@ def main() -> None:
         for player in players:
             answer, best = answers[player.name], min(seconds[player.name])
             print(f"{player.name:10} {megabytes / best:6.2f} MB/s of the best round ({best:.1f} s), "
-                  f"kept {answer['kept']:,} of {answer['read']:,}, peak {answer['peak_bytes'] / 1e6:,.0f} MB, "
-                  f"others took {max(player.others):.2f} cores")  # fmt: skip
+                  f"kept {answer['kept']:,} of {answer['read']:,}, peak {answer['peak_bytes'] / 1e6:,.0f} MB")  # fmt: skip
             print(f"{'':10} {answer['rejected']}")
             player.leave()
         if len(players) == 2:
