@@ -39,10 +39,10 @@ def paragraphs_of(files: list[Path]) -> list[str]:
 def documents(paragraphs: list[str], megabytes: float, draw: random.Random) -> Iterator[str]:
     """Yield documents of about so many megabytes, the same for the same generator."""
     words = " ".join(draw.sample(paragraphs, min(200, len(paragraphs)))).split(" ")
-    written, recent = 0, [""]
+    written, recent = 0, list[str]()
     while written < megabytes * 1e6:
         kind = draw.random()
-        if kind < 0.08 and recent[0]:  # a duplicate, half of them with a word changed
+        if kind < 0.08 and recent:  # a duplicate, half of them with a word changed
             text = draw.choice(recent)
             text = text if kind < 0.04 else text.replace(" the ", f" {draw.choice(words)} ", 1)
         else:
