@@ -23,6 +23,7 @@ from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
 from langmill.tasks.practice import recurrent_families, sizes_of
+from langmill.tasks.ngram import NGRAM, prepare_ngram
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings
@@ -85,17 +86,22 @@ class LanguageModelling:
         **{name: partial(new_decoder, name) for name in ("qwen3", "gpt2")},
         **recurrent_families("decoder"),
     }
+    fitted: tuple[str, ...] = (NGRAM,)
     roles: tuple[str, ...] = ()
     extra_tokens: tuple[str, ...] = ()
     own_settings = ""
     scores_text = True
 
     def learn(self, request: Request) -> Lesson:
-        """Make the tokenizer, the tokens, the plan and the model."""
-        return prepare(request, self)
+        """Make the tokenizer, the tokens, the plan and, unless it is to be fitted, the model."""
+        return (prepare_ngram if request.settings.model.family == NGRAM else prepare)(request, self)
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
         """See that it is a decoder alone."""
+        if model.output is None:
+            raise ConfigError(
+                "--from an n-gram model is no beginning: it has no weights to train; count again with --model ngram"
+            )
         if model.config.decoder is None or model.config.encoder is not None:
             raise ConfigError("lm goes on from a decoder; this checkpoint has an encoder: use mlm or denoise")
 

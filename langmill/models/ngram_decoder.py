@@ -1,0 +1,186 @@
+"""An n-gram model under the protocol of the Transformer: counts in the place of weights. [models]
+
+Shape letters: B rows, T tokens, N states, D = order - 1 numbers of n-grams, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from langmill.core.errors import CheckpointError, ConfigError
+from langmill.models.ngram import NgramModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramConfig:
+    """What an n-gram model is made of."""
+
+    vocabulary: int
+    start: int
+    """The id that stands before every document; `vocabulary`: no id has that use."""
+    ngrams: tuple[int, ...]
+    """How many different n-grams of each order are kept, from 1 upwards."""
+
+    def __post_init__(self) -> None:
+        if self.vocabulary < 1 or not self.ngrams or self.ngrams[0] != self.vocabulary:
+            raise ConfigError(
+                f"an n-gram model counts each of its {self.vocabulary} ids at order 1, not {self.ngrams[:1]}"
+            )
+
+    @property
+    def order(self) -> int:
+        """The ids of the longest n-gram."""
+        return len(self.ngrams)
+
+    @property
+    def decoder(self) -> NgramConfig:
+        """What the decoder is made of."""
+        return self
+
+    @property
+    def output_stack(self) -> NgramConfig:
+        """What the stack whose states are scored is made of."""
+        return self
+
+    encoder = None
+    has_output = True
+    layers = heads = kv_heads = width = 0
+    """It has none."""
+    segments = 0
+    positions = "relative"
+    max_positions = 1 << 20
+    """Nothing limits a text; so many tokens are more than any has."""
+
+
+class NgramState:
+    """The n-grams that end with what each row has read so far, (B, D)."""
+
+    def __init__(self, numbers: Tensor, slots: int) -> None:
+        self.numbers = numbers
+        self.length = 0
+        """Tokens read, the same for every row; shorter rows are padded on the left."""
+        self.slots = slots
+        """Tokens that were announced; no memory depends on them."""
+
+    def repeat(self, times: int) -> None:
+        """Put `times` copies of every row side by side."""
+        self.numbers = self.numbers.repeat_interleave(times, 0)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep rows[i] as row i."""
+        self.numbers = self.numbers[rows]
+
+
+class Counts(nn.Module):
+    """The n-grams of one order; see `ngram.Level`."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(torch.empty(count, dtype=torch.int64), requires_grad=False)
+        self.counts = nn.Parameter(torch.empty(count, dtype=torch.int32), requires_grad=False)
+
+
+class NgramDecoder(nn.Module):
+    """Keys, counts and discounts as parameters that no gradient changes, and what follows from them.
+
+    Its states are integers, which numpy looks up: on the CPU, wherever the parameters lie.
+    """
+
+    output = None
+    """No layer scores its states: `score` and `chosen_logprobs` do."""
+    encoder = None
+
+    def __init__(self, config: NgramConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.discounts = nn.Parameter(torch.empty(config.order, 3), requires_grad=False)
+        self.levels = nn.ModuleList(Counts(count) for count in config.ngrams)
+        self._table: NgramModel | None = None
+
+    @classmethod
+    def of(cls, table: NgramModel) -> NgramDecoder:
+        """Return a counted model under the protocol; its discounts are rounded to float32."""
+        sizes = tuple(len(level.keys) - 1 for level in table.levels)
+        model = cls(NgramConfig(vocabulary=table.vocabulary, start=table.start, ngrams=sizes))
+        for counts, level in zip(model.levels, table.levels):
+            counts.keys.copy_(torch.from_numpy(level.keys[:-1]))
+            counts.counts.copy_(torch.from_numpy(level.counts[:-1]))
+        model.discounts.copy_(torch.from_numpy(np.stack([level.discounts[1:] for level in table.levels])))
+        return model.eval()
+
+    @property
+    def table(self) -> NgramModel:
+        """The smoothed model of the parameters as they were when it was first asked for.
+
+        Raises CheckpointError where they are not those of an n-gram model.
+        """
+        if self._table is None:
+            config = self.config
+            counted = [(counts.keys.cpu().numpy(), counts.counts.cpu().numpy()) for counts in self.levels]
+            contexts = 1
+            for order, (keys, counts) in enumerate(counted, 1):
+                last = contexts * config.vocabulary
+                sound = len(keys) == 0 or (keys[0] >= 0 and keys[-1] < last and (np.diff(keys) > 0).all())
+                if not sound or (counts < (order > 1)).any():
+                    raise CheckpointError(f"the counts of order {order} are damaged; copy or save the model again")
+                contexts = config.vocabulary + 1 if order == 1 else len(keys)
+            self._table = NgramModel.smooth(
+                counted,
+                vocabulary=config.vocabulary,
+                start=config.start,
+                discounts=self.discounts.double().cpu().numpy(),
+            )
+        return self._table
+
+    def _apply(self, fn, recurse=True):
+        self._table = None  # other parameters than it was made of
+        return super()._apply(fn, recurse)
+
+    def decode(
+        self,
+        ids: Tensor,
+        *,
+        valid: Tensor | None = None,
+        starts: Tensor | None = None,
+        cache: NgramState | None = None,
+    ) -> Tensor:
+        """Return states (B, T, D) for token ids (B, T), int64; see `protocol.LanguageModel`."""
+        assert starts is None or (valid is None and cache is None), "packed rows are neither padded nor cached"
+        read = ids if valid is None else ids.masked_fill(~valid, -1)
+        fresh = None
+        if starts is not None:
+            fresh = (starts == torch.arange(ids.shape[1], device=ids.device)).cpu().numpy()
+        past = None if cache is None else cache.numbers.cpu().numpy()
+        states = torch.from_numpy(self.table.states(read.cpu().numpy(), past=past, fresh=fresh)).to(ids.device)
+        if cache is not None:
+            cache.numbers = states[:, -1]
+            cache.length += ids.shape[1]
+        return states
+
+    def before_output(self, states: Tensor) -> Tensor:
+        """Return the states."""
+        return states
+
+    def score(self, states: Tensor) -> Tensor:
+        """Return the log-probabilities (..., V), float32, of what follows states (..., D)."""
+        rows = self.table.rows(states.flatten(0, -2).cpu().numpy())
+        logs = torch.from_numpy(np.log(rows, out=rows)).float()
+        return logs.view(*states.shape[:-1], -1).to(states.device)
+
+    def chosen_logprobs(self, states: Tensor, ids: Tensor) -> Tensor:
+        """Return the log-probability (...) of each of ids (...) after states (..., D), float32."""
+        flat = self.table.chosen(states.flatten(0, -2).cpu().numpy(), ids.flatten().cpu().numpy())
+        return torch.from_numpy(flat).float().view(ids.shape).to(ids.device)
+
+    def new_cache(self, batch: int, slots: int) -> NgramState:
+        """Return the state before the first token of `batch` rows."""
+        none = torch.full((batch, self.config.order - 1), -1, device=self.discounts.device)
+        return NgramState(none, slots)
+
+    def forward(self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None) -> Tensor:
+        """Return log-probabilities (B, T, V)."""
+        return self.score(self.decode(ids, valid=valid, starts=starts))
