@@ -53,6 +53,15 @@ def export_checkpoint(
     save_checkpoint(folder, checkpoint, max_shard_bytes=max_shard_bytes)
 
 
+def check_known_elsewhere(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError for a model of which no other program has the like."""
+    if checkpoint.model.output is None:
+        raise CheckpointError(
+            f"{checkpoint.folder}: an n-gram model is counts, which no other program opens as a checkpoint; for"
+            " langmill copy the folder as it is"
+        )
+
+
 def make_room(folder: Path, checkpoint: Checkpoint, *, overwrite: bool) -> None:
     """See that a checkpoint may be written to a folder; with `overwrite`, delete the one that it holds."""
     if folder.resolve() in [each.resolve() for each in (checkpoint.folder, checkpoint.base) if each]:

@@ -47,7 +47,9 @@ def write_card(
         library = "library_name: langmill"
         kind = "recurrent networks" if facts["family"] == RECURRENT.name else "n-gram models"
         opens = f"Transformers has no class for {kind}: the folder opens in langmill alone."
-    what, work = describe_fit(plan, outcome, facts) if isinstance(plan, FitPlan) else describe(plan, use, outcome)
+    what, work = (
+        describe_fit(plan, outcome, facts) if isinstance(plan, FitPlan) else describe(plan, use, outcome)
+    )
     next_steps = ", ".join(
         f"`langmill {command.format(shlex.quote(str(folder)))}`" for command in use.commands
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -97,11 +97,11 @@ def document_logprobs(
     nothing says what the first token may be, and it counts as drawn evenly from the vocabulary, 1 / V.
     batch_tokens: in one forward pass. Raises CheckpointError where the model's scores are not finite.
     """
-    device, vocabulary = device_of(model), model.config.vocabulary  # type: ignore[union-attr]
+    device, config = device_of(model), cast(Any, model.config)
     texts, results = [], []
     for ids in documents:
         texts.append(ids if start is None else np.concatenate([np.array([start], np.int32), ids]))
-        results.append(np.full(len(ids), -np.log(vocabulary)))
+        results.append(np.full(len(ids), -np.log(config.vocabulary)))
     skipped = 1 if start is None else 0  # the first token has no place among the targets
     pieces = [
         (number, *window) for number, text in enumerate(texts) for window in windows(len(text) - 1, reach)

@@ -139,7 +139,9 @@ class NgramModel:
         if not np.any(stream != start):
             raise DataError("no text to count n-grams in: every document is empty")
         if len(stream) > MOST_IDS:
-            raise DataError(f"{len(stream):,} ids are too many to count n-grams in; give at most {MOST_IDS:,}")
+            raise DataError(
+                f"{len(stream):,} ids are too many to count n-grams in; give at most {MOST_IDS:,}"
+            )
         counted = _count(stream, vocabulary, order, start)
         return cls.smooth(counted, vocabulary=vocabulary, start=start)
 
@@ -191,7 +193,11 @@ class NgramModel:
         return self.rows(self.states(stream[None])[0, -1:])[0]
 
     def states(
-        self, ids: Ids, *, past: npt.NDArray[np.int64] | None = None, fresh: npt.NDArray[np.bool_] | None = None
+        self,
+        ids: Ids,
+        *,
+        past: npt.NDArray[np.int64] | None = None,
+        fresh: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Return the state after each of ids (B, T), -1 being padding: (B, T, D).
 

@@ -5,7 +5,9 @@ Shape letters: B rows, T tokens, N states, D = order - 1 numbers of n-grams, V v
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,13 +77,9 @@ class NgramState:
         self.numbers = self.numbers[rows]
 
 
-class Counts(nn.Module):
-    """The n-grams of one order; see `ngram.Level`."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.keys = nn.Parameter(torch.empty(count, dtype=torch.int64), requires_grad=False)
-        self.counts = nn.Parameter(torch.empty(count, dtype=torch.int32), requires_grad=False)
+def whole_numbers(sizes: Iterable[int], dtype: torch.dtype) -> nn.ParameterList:
+    """Return parameters of whole numbers, not yet filled."""
+    return nn.ParameterList(nn.Parameter(torch.empty(n, dtype=dtype), requires_grad=False) for n in sizes)
 
 
 class NgramDecoder(nn.Module):
@@ -98,7 +96,8 @@ class NgramDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.discounts = nn.Parameter(torch.empty(config.order, 3), requires_grad=False)
-        self.levels = nn.ModuleList(Counts(count) for count in config.ngrams)
+        self.keys = whole_numbers(config.ngrams, torch.int64)
+        self.counts = whole_numbers(config.ngrams, torch.int32)
         self._table: NgramModel | None = None
 
     @classmethod
@@ -106,9 +105,9 @@ class NgramDecoder(nn.Module):
         """Return a counted model under the protocol; its discounts are rounded to float32."""
         sizes = tuple(len(level.keys) - 1 for level in table.levels)
         model = cls(NgramConfig(vocabulary=table.vocabulary, start=table.start, ngrams=sizes))
-        for counts, level in zip(model.levels, table.levels):
-            counts.keys.copy_(torch.from_numpy(level.keys[:-1]))
-            counts.counts.copy_(torch.from_numpy(level.counts[:-1]))
+        for keys, counts, level in zip(model.keys, model.counts, table.levels):
+            keys.copy_(torch.from_numpy(level.keys[:-1]))
+            counts.copy_(torch.from_numpy(level.counts[:-1]))
         model.discounts.copy_(torch.from_numpy(np.stack([level.discounts[1:] for level in table.levels])))
         return model.eval()
 
@@ -120,13 +119,17 @@ class NgramDecoder(nn.Module):
         """
         if self._table is None:
             config = self.config
-            counted = [(counts.keys.cpu().numpy(), counts.counts.cpu().numpy()) for counts in self.levels]
+            counted = [
+                (keys.cpu().numpy(), counts.cpu().numpy()) for keys, counts in zip(self.keys, self.counts)
+            ]
             contexts = 1
             for order, (keys, counts) in enumerate(counted, 1):
                 last = contexts * config.vocabulary
                 sound = len(keys) == 0 or (keys[0] >= 0 and keys[-1] < last and (np.diff(keys) > 0).all())
                 if not sound or (counts < (order > 1)).any():
-                    raise CheckpointError(f"the counts of order {order} are damaged; copy or save the model again")
+                    raise CheckpointError(
+                        f"the counts of order {order} are damaged; copy or save the model again"
+                    )
                 contexts = config.vocabulary + 1 if order == 1 else len(keys)
             self._table = NgramModel.smooth(
                 counted,
@@ -136,7 +139,7 @@ class NgramDecoder(nn.Module):
             )
         return self._table
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> NgramDecoder:
         self._table = None  # other parameters than it was made of
         return super()._apply(fn, recurse)
 
@@ -149,13 +152,17 @@ class NgramDecoder(nn.Module):
         cache: NgramState | None = None,
     ) -> Tensor:
         """Return states (B, T, D) for token ids (B, T), int64; see `protocol.LanguageModel`."""
-        assert starts is None or (valid is None and cache is None), "packed rows are neither padded nor cached"
+        assert starts is None or (valid is None and cache is None), (
+            "packed rows are neither padded nor cached"
+        )
         read = ids if valid is None else ids.masked_fill(~valid, -1)
         fresh = None
         if starts is not None:
             fresh = (starts == torch.arange(ids.shape[1], device=ids.device)).cpu().numpy()
         past = None if cache is None else cache.numbers.cpu().numpy()
-        states = torch.from_numpy(self.table.states(read.cpu().numpy(), past=past, fresh=fresh)).to(ids.device)
+        states = torch.from_numpy(self.table.states(read.cpu().numpy(), past=past, fresh=fresh)).to(
+            ids.device
+        )
         if cache is not None:
             cache.numbers = states[:, -1]
             cache.length += ids.shape[1]

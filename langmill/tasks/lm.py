@@ -22,8 +22,8 @@ from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
-from langmill.tasks.practice import recurrent_families, sizes_of
 from langmill.tasks.ngram import NGRAM, prepare_ngram
+from langmill.tasks.practice import recurrent_families, sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import ModelSettings

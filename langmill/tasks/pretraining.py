@@ -181,7 +181,9 @@ def refuse_foreign_settings(settings: TrainSettings, task: PretrainingTask) -> N
                 f"{option_name(f'{group}.{next(iter(asked))}')} has no effect on {task.name}; leave it out"
             )
     if settings.model.order:
-        raise ConfigError("--model.order is of n-gram models; leave it out, or give --model ngram to train lm")
+        raise ConfigError(
+            "--model.order is of n-gram models; leave it out, or give --model ngram to train lm"
+        )
 
 
 def choose_family(settings: TrainSettings, task: PretrainingTask) -> TrainSettings:

@@ -1,7 +1,7 @@
 """The table of n-gram models, a layout of langmill's own. [models]
 
-`model.safetensors` holds the keys and adjusted counts of every order (`levels.{}`, the lowest first; see
-`models.ngram.Level`) and the three discounts of each; the probabilities follow from them.
+`model.safetensors` holds the keys and adjusted counts of every order, the lowest first (see
+`models.ngram.Level`), and its three discounts; the probabilities follow from them.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ NGRAM = Family(
     prefix="",
     rows=(
         Row("discounts", ("discounts",)),
-        Row("levels.{}.keys", ("levels.{}.keys",)),
-        Row("levels.{}.counts", ("levels.{}.counts",)),
+        Row("keys.{}", ("keys.{}",)),
+        Row("counts.{}", ("counts.{}",)),
     ),
     read_fix=read_sizes,
     write_fix=write_sizes,
