@@ -50,6 +50,10 @@ _NONE = np.iinfo(np.int64).max
 _WINDOW = 1 << 20
 """Ids scored at a time, to bound memory."""
 
+COUNTING_BYTES, NGRAM_BYTES = 64, 28
+"""Memory of an id while it is counted, and of an n-gram that is kept, at most; 2 million random ids of which no
+n-gram repeats took 173 bytes an id at order 5, 257 at order 8, and 16 MB of text 42 and 52."""
+
 MOST_IDS = np.iinfo(np.int32).max
 """Numbers of n-grams are 32 bits wide while they are counted."""
 
@@ -127,8 +131,8 @@ class NgramModel:
         order: the longest n-gram, 1 or more; by default `default_order(vocabulary)`. An n-gram never
         reaches over a document's beginning, which is a context of its own. start: the id that marks it and
         is, as in `batches.shards`, what follows the document before; by default no id of the vocabulary,
-        and nothing tells where a document ends. Memory is about 45 bytes an id while counting, and 12 to 28
-        bytes for each different n-gram.
+        and nothing tells where a document ends. Memory is about 45 bytes an id while counting and 12 to 28
+        for each different n-gram, and at most COUNTING_BYTES + (order - 1) NGRAM_BYTES an id.
         Raises DataError for an id outside the vocabulary or when there are no ids at all.
         """
         order = default_order(vocabulary) if order is None else order

@@ -32,6 +32,8 @@ class NgramConfig:
             raise ConfigError(
                 f"an n-gram model counts each of its {self.vocabulary} ids at order 1, not {self.ngrams[:1]}"
             )
+        if not 0 <= self.start <= self.vocabulary:
+            raise ConfigError(f"the start {self.start} is no id of a vocabulary of {self.vocabulary}")
 
     @property
     def order(self) -> int:
@@ -135,7 +137,7 @@ class NgramDecoder(nn.Module):
                 counted,
                 vocabulary=config.vocabulary,
                 start=config.start,
-                discounts=self.discounts.double().cpu().numpy(),
+                discounts=self.discounts.cpu().double().numpy(),
             )
         return self._table
 

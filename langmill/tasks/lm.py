@@ -19,6 +19,7 @@ from langmill.generation.generate import Generation, generate
 from langmill.generation.settings import SamplingSettings
 from langmill.models.config import default_decoder, gpt2_decoder
 from langmill.models.initialise import initialise
+from langmill.models.ngram_decoder import NgramDecoder
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
@@ -98,9 +99,9 @@ class LanguageModelling:
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
         """See that it is a decoder alone."""
-        if model.output is None:
+        if isinstance(model, NgramDecoder):
             raise ConfigError(
-                "--from an n-gram model is no beginning: it has no weights to train; count again with --model ngram"
+                "lm goes on from weights, and --from names an n-gram model, which has none; count anew with --model ngram"
             )
         if model.config.decoder is None or model.config.encoder is not None:
             raise ConfigError("lm goes on from a decoder; this checkpoint has an encoder: use mlm or denoise")

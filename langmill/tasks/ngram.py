@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from langmill.core.config import flatten, option_name
 from langmill.core.errors import ConfigError
 from langmill.core.log import format_count
 from langmill.models.families.ngram import NGRAM as FAMILY
-from langmill.models.ngram import NgramModel, default_order
+from langmill.models.ngram import COUNTING_BYTES, NGRAM_BYTES, NgramModel, default_order
 from langmill.models.ngram_decoder import NgramDecoder
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus
@@ -28,8 +27,6 @@ NGRAM = "ngram"
 FOLLOWED = ("tokenizer", "vocabulary", "seed", "device", "tensorboard", "model.family", "model.order")
 """Settings that an n-gram model follows, beside those of the data."""
 SPELT = {"from_checkpoint": "--from"}
-COUNTING_BYTES = 45
-"""Memory that counting takes for each token."""
 
 
 def prepare_ngram(request: Request, task: PretrainingTask) -> Lesson:
@@ -59,12 +56,12 @@ def prepare_ngram(request: Request, task: PretrainingTask) -> Lesson:
         tokens=tokens,
         facts=facts,
     )
+    most = tokens * (COUNTING_BYTES + (order - 1) * NGRAM_BYTES)
     said = (
         f"model    ngram: order {order}, modified Kneser-Ney, vocabulary {tokenizer.vocabulary_size}",
-        f"count    one pass over {format_count(tokens)} tokens, in about {format_count(COUNTING_BYTES * tokens)}B"
-        " of memory",
+        f"count    one pass over {format_count(tokens)} tokens, in at most {format_count(most)}B of memory",
     )
-    return Lesson(job, FitPlan(settings, tokens, said), math.inf)
+    return Lesson(job, FitPlan(settings, tokens, said))
 
 
 def refuse_unfollowed(settings: TrainSettings) -> None:
