@@ -28,6 +28,7 @@ from langmill.models.families import FAMILIES, choose_family, find_family, read_
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
 from langmill.models.initialise import allocate
+from langmill.models.ngram_decoder import NgramDecoder
 
 if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer
@@ -103,6 +104,8 @@ def load_checkpoint(
     read = load_tokenizer(place, config.vocabulary, packed) if tokenizer else None
     model = allocate(config, dtype=dtype, device=device)
     load_weights(place, model, family, packed.tensors if packed else None)
+    if isinstance(model, NgramDecoder):
+        model.verify(str(place))
     return Checkpoint(model.eval(), read, family.name, theirs, generation, place)
 
 

@@ -113,30 +113,29 @@ class NgramDecoder(nn.Module):
         model.discounts.copy_(torch.from_numpy(np.stack([level.discounts[1:] for level in table.levels])))
         return model.eval()
 
+    def counted(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the keys and counts of every order."""
+        return [(keys.cpu().numpy(), counts.cpu().numpy()) for keys, counts in zip(self.keys, self.counts)]
+
+    def verify(self, source: str) -> None:
+        """Raise CheckpointError, naming `source`, where the parameters are not those of an n-gram model."""
+        contexts = 1
+        for order, (keys, counts) in enumerate(self.counted(), 1):
+            within = not len(keys) or (keys[0] >= 0 and keys[-1] < contexts * self.config.vocabulary)
+            if not (within and (np.diff(keys) > 0).all() and (counts >= (order > 1)).all()):
+                raise CheckpointError(
+                    f"{source}: the counts of order {order} are damaged; copy or save it again"
+                )
+            contexts = self.config.vocabulary + 1 if order == 1 else len(keys)
+
     @property
     def table(self) -> NgramModel:
-        """The smoothed model of the parameters as they were when it was first asked for.
-
-        Raises CheckpointError where they are not those of an n-gram model.
-        """
+        """The smoothed model of the parameters as they were when it was first asked for."""
         if self._table is None:
-            config = self.config
-            counted = [
-                (keys.cpu().numpy(), counts.cpu().numpy()) for keys, counts in zip(self.keys, self.counts)
-            ]
-            contexts = 1
-            for order, (keys, counts) in enumerate(counted, 1):
-                last = contexts * config.vocabulary
-                sound = len(keys) == 0 or (keys[0] >= 0 and keys[-1] < last and (np.diff(keys) > 0).all())
-                if not sound or (counts < (order > 1)).any():
-                    raise CheckpointError(
-                        f"the counts of order {order} are damaged; copy or save the model again"
-                    )
-                contexts = config.vocabulary + 1 if order == 1 else len(keys)
             self._table = NgramModel.smooth(
-                counted,
-                vocabulary=config.vocabulary,
-                start=config.start,
+                self.counted(),
+                vocabulary=self.config.vocabulary,
+                start=self.config.start,
                 discounts=self.discounts.cpu().double().numpy(),
             )
         return self._table

@@ -219,7 +219,9 @@ def test_a_damaged_model_is_said_in_a_line(run: Path, command: CommandLine) -> N
     tensors["keys.3"] = tensors["keys.3"].flip(0)
     save_file(tensors, run / "model.safetensors")
     said = command("generate", run, "--prompt", "the", "--max-tokens", "3")
-    assert "the counts of order 4 are damaged" in said.error
+    assert "out: the counts of order 4 are damaged" in said.error
+    said = command("doctor", run)
+    assert said.status == 1 and "opens" in said.out and "FAILED" in said.out
     tensors.pop("counts.2")
     tensors["counts.1"] = tensors["counts.1"].float()
     save_file(tensors, run / "model.safetensors")

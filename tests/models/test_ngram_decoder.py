@@ -122,9 +122,10 @@ def test_configs_that_make_no_sense():
 )
 def test_damaged_counts_are_refused(name, index, value, order):
     model = NgramDecoder.of(counted())
+    model.verify("here")
     getattr(model, name)[index][-1 if value > 0 else 0] = value
-    with pytest.raises(CheckpointError, match=f"counts of order {order} are damaged"):
-        model(some_ids())
+    with pytest.raises(CheckpointError, match=f"here: the counts of order {order} are damaged"):
+        model.verify("here")
 
 
 def test_a_cast_changes_the_discounts_and_no_count():
