@@ -75,7 +75,8 @@ class TrainResult:
         if self.interrupted:
             return f"stopped by {self.interrupted} after {self.steps} steps; saved. To go on:\n    {self.resume_command}"
         figures = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        done = f"{self.steps} steps, {log.format_count(self.tokens)} tokens in {log.format_seconds(self.seconds)}"
+        work = f"{self.steps} steps, " if self.steps else "one pass over "
+        done = f"{work}{log.format_count(self.tokens)} tokens in {log.format_seconds(self.seconds)}"
         skipped = f" ({self.skipped_steps} steps skipped: not finite)" if self.skipped_steps else ""
         lines = [f"{self.folder}: {done}{skipped}; quick held-out {figures}"]
         return "\n".join(lines + [f"    {command}" for command in self.next_commands])
@@ -245,6 +246,7 @@ def resumed_request(
 def carry_out(task: str, request: Request, learner: Task, asked: Mapping[str, Any]) -> Outcome:
     """Prepare the run, note in run.yaml what it is, and train."""
     from langmill.evaluation.card import write_card
+    from langmill.training.fit import FitJob, fit
     from langmill.training.loop import train as run
 
     lesson = learner.learn(request)
@@ -257,14 +259,17 @@ def carry_out(task: str, request: Request, learner: Task, asked: Mapping[str, An
     try:
         if here.is_main:
             atomic_write(folder / RUN_FILE, describe_run(task, request, lesson, asked))
-        outcome = run(
-            lesson.job,
-            plan.settings,
-            folder=folder,
-            here=here,
-            resume=request.resume,
-            deadline=lesson.deadline,
-        )
+        if isinstance(lesson.job, FitJob):
+            outcome = fit(lesson.job, plan.settings, folder=folder, here=here)
+        else:
+            outcome = run(
+                lesson.job,
+                plan.settings,
+                folder=folder,
+                here=here,
+                resume=request.resume,
+                deadline=lesson.deadline,
+            )
     except BaseException:
         if here.is_main and not request.resume and not is_saved(folder):
             clear_run(folder)
@@ -289,8 +294,7 @@ def describe_run(task: str, request: Request, lesson: Lesson, asked: Mapping[str
         "held_out_files": list(request.held_out),
         "content": lesson.job.facts.get("content", ""),
         "asked": before.get("asked", dict(asked)),
-        "plan": before.get("plan")
-        or {"steps": plan.settings.steps, "tokens": plan.tokens, "parameters": plan.parameters},
+        "plan": before.get("plan") or plan.figures,
     }
     # How long the run is stays as it was asked, so that the file can be run again, and lengthened.
     settings = plan.settings

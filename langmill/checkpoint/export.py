@@ -11,6 +11,7 @@ import torch
 from langmill.checkpoint.folder import Checkpoint, save_checkpoint
 from langmill.checkpoint.weights import MAX_SHARD_BYTES
 from langmill.core.errors import CheckpointError, did_you_mean
+from langmill.models.ngram_decoder import NgramDecoder
 
 DTYPES = ("float32", "bfloat16", "float16")
 """Types in which weights are written."""
@@ -51,6 +52,15 @@ def export_checkpoint(
     if wanted not in (None, next(checkpoint.model.parameters()).dtype):
         checkpoint = replace(checkpoint, model=copy.deepcopy(checkpoint.model).to(wanted))
     save_checkpoint(folder, checkpoint, max_shard_bytes=max_shard_bytes)
+
+
+def check_known_elsewhere(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError for a model of which no other program has the like."""
+    if isinstance(checkpoint.model, NgramDecoder):
+        raise CheckpointError(
+            f"{checkpoint.folder}: an n-gram model is counts, which no other program opens as a checkpoint; for"
+            " langmill copy the folder as it is"
+        )
 
 
 def make_room(folder: Path, checkpoint: Checkpoint, *, overwrite: bool) -> None:

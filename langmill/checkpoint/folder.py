@@ -24,11 +24,11 @@ from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
 from langmill.models.adapters import merge as merge_adapters
 from langmill.models.adapters import merged_copy
-from langmill.models.config import TransformerConfig
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
+from langmill.models.families.table import Config
 from langmill.models.initialise import allocate
-from langmill.models.recurrent import RecurrentConfig
+from langmill.models.ngram_decoder import NgramDecoder
 
 if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ class Checkpoint:
     """A model with what is needed to use it, in memory."""
 
     model: Any
-    """A Transformer or a recurrent network."""
+    """A Transformer, a recurrent network or an n-gram model."""
     tokenizer: Tokenizer | None = None
     family: str = ""
     """The name under which it is written; empty: the first family that can describe the model."""
@@ -62,10 +62,10 @@ class Checkpoint:
             self.family = choose_family(model_config(self.model)).name
 
 
-def model_config(model: nn.Module) -> TransformerConfig | RecurrentConfig:
+def model_config(model: nn.Module) -> Config:
     """Return what a model is made of."""
     config = model.config
-    assert isinstance(config, TransformerConfig | RecurrentConfig), "no kind of model that is saved"
+    assert isinstance(config, Config), "no kind of model that is saved"
     return config
 
 
@@ -104,6 +104,8 @@ def load_checkpoint(
     read = load_tokenizer(place, config.vocabulary, packed) if tokenizer else None
     model = allocate(config, dtype=dtype, device=device)
     load_weights(place, model, family, packed.tensors if packed else None)
+    if isinstance(model, NgramDecoder):
+        model.verify(str(place))
     return Checkpoint(model.eval(), read, family.name, theirs, generation, place)
 
 

@@ -40,6 +40,8 @@ INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 MAX_SHARD_BYTES = 5_000_000_000
 READABLE = ("F64", "F32", "F16", "BF16")
+WHOLE = ("I64", "I32")
+"""Types of counts, which no weight has that is not quantised."""
 
 
 class Stored(Protocol):
@@ -251,10 +253,12 @@ def check_fit(source: Path, tensors: Mapping[str, Stored], pairings: Mapping[str
         faults.append(f"{len(missing)} missing: {some(missing)}")
     if unknown := [name for name in tensors if name not in pairings]:
         faults.append(f"{len(unknown)} unknown: {some(unknown)}")
-    both = [(name, tensors[name], pairings[name].shape) for name in pairings if name in tensors]
-    if misshapen := [f"{name} is {t.shape}, not {shape}" for name, t, shape in both if t.shape != shape]:
+    both = [(name, tensors[name], pairings[name]) for name in pairings if name in tensors]
+    if misshapen := [f"{name} is {t.shape}, not {p.shape}" for name, t, p in both if t.shape != p.shape]:
         faults.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
-    if coded := [f"{name} ({t.dtype})" for name, t, _ in both if not t.readable]:
+    if coded := [
+        f"{name} ({t.dtype})" for name, t, p in both if not (t.dtype in WHOLE if p.whole else t.readable)
+    ]:
         faults.append(f"{len(coded)} quantised: {some(coded)}")
     if faults:
         told = "config.json" if source.is_dir() else "what the file says of the model"

@@ -62,10 +62,11 @@ def export(
     import torch
 
     from langmill.checkpoint import load_checkpoint
-    from langmill.checkpoint.export import export_checkpoint
+    from langmill.checkpoint.export import check_known_elsewhere, export_checkpoint
     from langmill.core.log import format_count
 
     loaded = load_checkpoint(checkpoint, dtype=getattr(torch, dtype))
+    check_known_elsewhere(loaded)
     export_checkpoint(output, loaded, max_shard_bytes=max_shard_size, overwrite=overwrite)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     note = f", its adapter merged into {loaded.base}" if loaded.adapter else ""

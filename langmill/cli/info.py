@@ -14,14 +14,15 @@ def info(checkpoint: str, as_json: bool) -> None:
     """Say what the model in CHECKPOINT is: its parts, its cost, its memory, and a drawing of the stack."""
     from langmill.checkpoint.folder import load_checkpoint
     from langmill.core.log import format_count
-    from langmill.evaluation.anatomy import BYTES, anatomy
+    from langmill.evaluation.anatomy import anatomy
 
     loaded = load_checkpoint(checkpoint)
     found = anatomy(loaded.model)
     limit = loaded.model.config.output_stack.max_positions
-    contexts = sorted({min(limit, 1024), limit})
+    contexts = sorted({min(limit, 1024), limit} if found.cache_numbers_per_token else {min(limit, 1024)})
     memory = {
-        dtype: {str(context): sum(found.memory(dtype, context)) for context in contexts} for dtype in BYTES
+        dtype: {str(context): sum(found.memory(dtype, context)) for context in contexts}
+        for dtype in found.bytes_each
     }
     if as_json:
         facts = {
@@ -46,8 +47,9 @@ def info(checkpoint: str, as_json: bool) -> None:
     for part, count in sorted(found.parameters.items(), key=lambda each: -each[1]):
         print(f"    {part:18} {count:>15,}  {count / found.total:6.1%}")
     print()
-    print(f"a token    {format_count(found.flops_per_token)} operations to read it, and", end=" ")
-    print(f"{format_count(found.flops_per_context_token)} for each token of context")
+    if found.flops_per_token:
+        print(f"a token    {format_count(found.flops_per_token)} operations to read it, and", end=" ")
+        print(f"{format_count(found.flops_per_context_token)} for each token of context")
     for dtype, sizes in memory.items():
         listed = ", ".join(f"{format_count(size)}B at {context} tokens" for context, size in sizes.items())
         print(f"memory     {dtype:9} weights and cache {listed}")

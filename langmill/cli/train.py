@@ -54,11 +54,12 @@ def train(
     """Train TASK on DATA (files, folders, globs): pre-train from scratch, or --from a checkpoint.
 
     TASK: lm (the next token: decoders), mlm (hidden tokens: encoders), denoise (damaged text:
-    encoder-decoders), each as a Transformer, LSTM or GRU.
+    encoder-decoders), each as a Transformer, LSTM or GRU; lm as an n-gram model too, counted in one pass.
 
     \b
     langmill train lm book.txt --budget 3m -o runs/book
     langmill train lm corpus/ --tokenizer char --steps 2000 --model.layers 4 --model.width 128
+    langmill train lm book.txt --model ngram -o runs/ngram
     langmill train lm new.txt --from runs/book --adapter.rank 8 -o runs/adapter
     """
     from langmill.api import run_training

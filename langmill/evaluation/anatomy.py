@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from langmill.models.config import StackConfig
+from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import RecurrentConfig
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -41,6 +42,8 @@ class Anatomy:
     cache_numbers_per_token: int
     """Numbers that decoding keeps of each token; 0 where the state does not grow."""
     drawing: tuple[str, ...]
+    bytes_each: Mapping[str, float] = field(default_factory=lambda: BYTES)
+    """Bytes a parameter takes, by the type in which it may be held."""
 
     @property
     def total(self) -> int:
@@ -49,7 +52,8 @@ class Anatomy:
 
     def memory(self, dtype: str, context: int) -> tuple[int, int]:
         """Return the bytes of weights and of the cache of one text of `context` tokens (never below 2 bytes each)."""
-        return self.total * BYTES[dtype], self.cache_numbers_per_token * context * max(2, BYTES[dtype])
+        each = self.bytes_each[dtype]
+        return round(self.total * each), round(self.cache_numbers_per_token * context * max(2, each))
 
 
 def part_of(name: str) -> str:
@@ -81,6 +85,8 @@ def anatomy(model: Any) -> Anatomy:
     of context that attention looks at; the decoder of a recurrent pair has one such layer.
     """
     config = model.config
+    if isinstance(config, NgramConfig):
+        return anatomy_of_counts(model)
     parts = count_parts(model)
     multiplying = sum(parts.get(part, 0) for part in ("attention", "cross-attention", "feed-forward"))
     multiplying += parts.get("recurrent layers", 0)
@@ -94,6 +100,20 @@ def anatomy(model: Any) -> Anatomy:
     decoder = config.decoder
     kept = 0 if decoder is None else 2 * decoder.layers * decoder.kv_heads * decoder.head_width
     return Anatomy(parts, 2.0 * multiplying, looking, kept, draw(config))
+
+
+def anatomy_of_counts(model: NgramDecoder) -> Anatomy:
+    """Return the same of an n-gram model: two parameters an n-gram, and nothing that multiplies."""
+    config = model.config
+    parts = {f"order {order}": 2 * count for order, count in enumerate(config.ngrams, 1)}
+    parts["discounts"] = model.discounts.numel()
+    size = sum(p.nbytes for p in model.parameters())
+    kinds = {"counts": size / sum(parts.values())}
+    drawing = [f"order {order:<3} {count:>13,} n-grams" for order, count in enumerate(config.ngrams, 1)]
+    scores = (
+        f"scores    {config.vocabulary:,} (modified Kneser-Ney: each order interpolated with the one before)"
+    )
+    return Anatomy(parts, 0.0, 0.0, 0, (*drawing, scores), kinds)
 
 
 def draw(config: Any) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from langmill.evaluation.equivalences import (
     saved_is_original,
     tokenizer_is_transformers,
 )
+from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 from langmill.tokens.tokenizer import Tokenizer
 
@@ -82,6 +83,11 @@ def describe(checkpoint: Checkpoint) -> str:
     config: Any = checkpoint.model.config
     stack = config.output_stack
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
+    if isinstance(config, NgramConfig):
+        return (
+            f"{checkpoint.family}, order {config.order}: {format_count(sum(config.ngrams))} n-grams, "
+            f"vocabulary {config.vocabulary}"
+        )
     inside = stack.kind if isinstance(stack, RecurrentConfig) else f"{stack.heads} heads"
     return (
         f"{checkpoint.family}, {format_count(parameters)} parameters: {stack.layers} layers, "

@@ -28,6 +28,7 @@ from langmill.checkpoint.adapters import is_adapter
 from langmill.generation.decoder import TorchDecoder
 from langmill.generation.fast import FastDecoder, obstacle
 from langmill.models.families import FAMILIES, choose_family
+from langmill.models.ngram_decoder import NgramDecoder
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Allowed difference by the weights' precision, some ten times what rounding gave on sound models."""
@@ -84,11 +85,19 @@ def largest_difference(found: Tensor, expected: Tensor) -> float:
 
 
 def draw_ids(model: Any, rows: int = ROWS, tokens: int = TOKENS, *, seed: int = 0) -> Tensor:
-    """Return drawn ids (rows, tokens), fewer tokens where the model looks back over fewer."""
+    """Return drawn ids (rows, tokens), fewer tokens where the model looks back over fewer.
+
+    They are drawn evenly, but by an n-gram model from what it says itself.
+    """
     stack = model.config.output_stack
     generator = torch.Generator().manual_seed(seed)
     size = (rows, min(tokens, stack.max_positions))
-    return torch.randint(model.config.vocabulary, size, generator=generator).to(_weight(model).device)
+    ids = torch.randint(model.config.vocabulary, size, generator=generator).to(_weight(model).device)
+    # Of ids drawn evenly a model of counts knows no n-gram, and every way to look them up comes out alike.
+    for place in range(1, size[1] if isinstance(model, NgramDecoder) else 0):
+        scores = model.score(model.decode(ids[:, :place])[:, -1]).cpu()
+        ids[:, place] = torch.multinomial(scores.exp(), 1, generator=generator)[:, 0]
+    return ids
 
 
 def draw_source(model: Any, rows: int = ROWS) -> Tensor | None:

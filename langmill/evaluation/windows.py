@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from langmill.core.errors import CheckpointError, ConfigError
-from langmill.objectives.logprobs import token_logprobs
+from langmill.models.protocol import device_of
+from langmill.objectives.logprobs import model_logprobs
 
 LONGEST_CONTEXT = 2048
 """The context unless told otherwise is what the model can look back over, but no more than this."""
@@ -96,12 +97,11 @@ def document_logprobs(
     nothing says what the first token may be, and it counts as drawn evenly from the vocabulary, 1 / V.
     batch_tokens: in one forward pass. Raises CheckpointError where the model's scores are not finite.
     """
-    output: nn.Linear = model.output  # type: ignore[assignment]
-    device, vocabulary = output.weight.device, output.weight.shape[0]
+    device, config = device_of(model), cast(Any, model.config)
     texts, results = [], []
     for ids in documents:
         texts.append(ids if start is None else np.concatenate([np.array([start], np.int32), ids]))
-        results.append(np.full(len(ids), -np.log(vocabulary)))
+        results.append(np.full(len(ids), -np.log(config.vocabulary)))
     skipped = 1 if start is None else 0  # the first token has no place among the targets
     pieces = [
         (number, *window) for number, text in enumerate(texts) for window in windows(len(text) - 1, reach)
@@ -162,5 +162,5 @@ def _score_batch(model: Any, texts: list[Any], batch: list[Piece], device: torch
     states = model.decode(torch.from_numpy(ids).to(device))  # (B, T, D)
     chosen = states[torch.from_numpy(counted).to(device)]  # (N, D)
     wanted = torch.from_numpy(targets[counted]).to(device)
-    logprobs = token_logprobs(chosen, model.output.weight, wanted, bias=model.output.bias)
+    logprobs = model_logprobs(model, chosen, wanted)
     return logprobs.cpu().numpy().astype(np.float64)

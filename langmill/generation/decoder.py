@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from langmill.models.cache import Cache
+from langmill.models.protocol import device_of
 from langmill.models.transformer import Transformer
 
 
@@ -51,7 +52,7 @@ class TorchDecoder:
         self.model = model
 
     def step(self, ids: Sequence[int], cache: Cache) -> Scores:
-        tokens = torch.tensor(ids, device=self.model.output.weight.device)[:, None]
+        tokens = torch.tensor(ids, device=device_of(self.model))[:, None]
         return Scores.of(self.model.score(self.model.decode(tokens, cache=cache)[:, -1]))
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from langmill.generation.sampling import draw, filtered, row_generator
 from langmill.generation.settings import SamplingSettings
 from langmill.generation.streaming import TextStream
 from langmill.models.cache import Cache
+from langmill.models.protocol import device_of
 from langmill.models.transformer import Transformer
 
 PREFILL_TOKENS = 2048
@@ -264,7 +265,7 @@ def _read(model: Transformer, rows: list[_Row], slots: int) -> Cache:
     """Return an empty cache, with what the encoder makes of the rows' sources if there is one."""
     if model.encoder is None:
         return model.new_cache(len(rows), slots)
-    device = model.output.weight.device
+    device = device_of(model)
     longest = max(len(row.source) for row in rows)
     ids = torch.tensor([row.source + [0] * (longest - len(row.source)) for row in rows], device=device)
     lengths = torch.tensor([len(row.source) for row in rows], device=device)
@@ -405,7 +406,7 @@ def _spelt(row: _Row, hypothesis: Hypothesis) -> Generation:
 def prefill(model: Transformer, prompts: Sequence[Sequence[int]], cache: Cache) -> Scores:
     """Read the prompts, padded on the left to one length, into an empty cache; score what follows them."""
     longest = max(map(len, prompts))
-    device = model.output.weight.device
+    device = device_of(model)
     ids = torch.tensor(
         [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device
     )  # (B, T)
@@ -432,9 +433,7 @@ def choose(
 
 def _seen(rows: list[_Row], model: Transformer) -> Tensor:
     """Return which tokens each row's prompt holds, (B, V); padding is not among them."""
-    seen = torch.zeros(
-        len(rows), model.config.vocabulary, dtype=torch.bool, device=model.output.weight.device
-    )
+    seen = torch.zeros(len(rows), model.config.vocabulary, dtype=torch.bool, device=device_of(model))
     for marks, row in zip(seen, rows):
         marks[row.prompt] = True
     return seen

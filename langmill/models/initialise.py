@@ -9,6 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from langmill.models.config import TransformerConfig
+from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.models.recurrent_layers import RecurrentLayer, TextAttention
 from langmill.models.transformer import Attention, FeedForward, Transformer
@@ -33,7 +34,7 @@ class Unfilled(TorchFunctionMode):
 
 
 def allocate(
-    config: TransformerConfig | RecurrentConfig,
+    config: TransformerConfig | RecurrentConfig | NgramConfig,
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -43,6 +44,8 @@ def allocate(
     (PyTorch's way, the meta device, loads the compiler, which takes seconds.)
     """
     with torch.device(device), Unfilled(dtype):
+        if isinstance(config, NgramConfig):
+            return NgramDecoder(config)
         return Recurrent(config) if isinstance(config, RecurrentConfig) else Transformer(config)
 
 

@@ -1,6 +1,6 @@
 """What every language model offers to objectives, generation and evaluation. [models]
 
-Two kinds exist: the Transformer and recurrent networks. Nothing outside `models` and
+Three kinds exist: the Transformer, recurrent networks and n-gram models. Nothing outside `models` and
 `checkpoint` asks which of them it holds; they share these methods, not a class.
 
 Shape letters: B batch, T new tokens, D width, V vocabulary.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from langmill.core.errors import ConfigError
@@ -41,8 +42,9 @@ class LanguageModel(Protocol):
     generator only the last position.
     """
 
-    output: nn.Linear
-    """The layer that scores the vocabulary, weight (V, D)."""
+    output: nn.Linear | None
+    """The layer that scores the vocabulary, weight (V, D); None: the model does so in a way of its own, and has
+    `chosen_logprobs(states, ids)` beside `score`."""
 
     def decode(
         self, ids: Tensor, *, valid: Tensor | None = None, starts: Tensor | None = None, cache: Any = None
@@ -63,6 +65,11 @@ class LanguageModel(Protocol):
 
     def new_cache(self, batch: int, slots: int) -> Any:
         """Return an empty `PastState` for `batch` rows of up to `slots` tokens."""
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters lie."""
+    return next(model.parameters()).device
 
 
 @runtime_checkable

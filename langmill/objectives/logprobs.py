@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from langmill.objectives.cross_entropy import chunk_rows
+
+
+def model_logprobs(model: Any, states: Tensor, targets: Tensor) -> Tensor:
+    """Return each target's natural log-probability under a language model, (...), for states (..., D); float32."""
+    if model.output is None:
+        return model.chosen_logprobs(states, targets)
+    return token_logprobs(states, model.output.weight, targets, bias=model.output.bias)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ evaluation and serving never see how a task learns.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from langmill.checkpoint import Checkpoint
 from langmill.core.distributed import World
 from langmill.core.errors import DataError
 from langmill.training.budget import Plan
+from langmill.training.fit import FitJob, FitPlan
 from langmill.training.job import Job
 from langmill.training.settings import TrainSettings
 
@@ -54,11 +56,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A job ready for the loop, and what was decided on the way to it."""
+    """A job ready for the loop, or to be fitted, and what was decided on the way to it."""
 
-    job: Job
-    plan: Plan
-    deadline: float
+    job: Job | FitJob
+    plan: Plan | FitPlan
+    deadline: float = math.inf
     """When the loop must end, in seconds since the epoch; infinite without a budget."""
 
 

@@ -121,6 +121,7 @@ class Denoising:
         **{name: partial(new_pair, name) for name in ("t5", "bart")},
         **recurrent_families("pair"),
     }
+    fitted: tuple[str, ...] = ()
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = tuple(sentinel(number) for number in range(SENTINELS))
     own_settings = "spans"

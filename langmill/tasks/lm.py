@@ -19,9 +19,11 @@ from langmill.generation.generate import Generation, generate
 from langmill.generation.settings import SamplingSettings
 from langmill.models.config import default_decoder, gpt2_decoder
 from langmill.models.initialise import initialise
+from langmill.models.ngram_decoder import NgramDecoder
 from langmill.models.transformer import Transformer
 from langmill.objectives.next_token import next_token
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
+from langmill.tasks.ngram import NGRAM, prepare_ngram
 from langmill.tasks.practice import recurrent_families, sizes_of
 from langmill.tasks.pretraining import prepare
 from langmill.tokens.tokenizer import Tokenizer
@@ -85,17 +87,22 @@ class LanguageModelling:
         **{name: partial(new_decoder, name) for name in ("qwen3", "gpt2")},
         **recurrent_families("decoder"),
     }
+    fitted: tuple[str, ...] = (NGRAM,)
     roles: tuple[str, ...] = ()
     extra_tokens: tuple[str, ...] = ()
     own_settings = ""
     scores_text = True
 
     def learn(self, request: Request) -> Lesson:
-        """Make the tokenizer, the tokens, the plan and the model."""
-        return prepare(request, self)
+        """Make the tokenizer, the tokens, the plan and, unless it is to be fitted, the model."""
+        return (prepare_ngram if request.settings.model.family == NGRAM else prepare)(request, self)
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
         """See that it is a decoder alone."""
+        if isinstance(model, NgramDecoder):
+            raise ConfigError(
+                "lm goes on from weights, and --from names an n-gram model, which has none; count anew with --model ngram"
+            )
         if model.config.decoder is None or model.config.encoder is not None:
             raise ConfigError("lm goes on from a decoder; this checkpoint has an encoder: use mlm or denoise")
 

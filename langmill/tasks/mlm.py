@@ -155,6 +155,7 @@ class MaskedLanguageModelling:
         **{name: partial(new_encoder, name) for name in ("eurobert", "bert")},
         **recurrent_families("encoder"),
     }
+    fitted: tuple[str, ...] = ()
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = ()
     own_settings = "mask"

@@ -84,6 +84,8 @@ class PretrainingTask(Protocol):
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]]
     """The layouts that it trains from scratch, the default first: (settings with every size known, vocabulary,
     generator) → a new model."""
+    fitted: tuple[str, ...]
+    """Further layouts, which are fitted in one go."""
     roles: tuple[str, ...]
     """Roles of `SpecialTokens` that its tokenizers have beyond the usual ones."""
     extra_tokens: tuple[str, ...]

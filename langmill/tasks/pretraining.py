@@ -63,14 +63,7 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
     corpus = Corpus(request.data, request.held_out, settings.data, seed=settings.seed)
     settings = choose_family(settings, task)
     source = open_source(request, task)
-    with request.here.main_first():
-        tokenizer = choose_tokenizer(request, corpus, settings, source, task)
-        shards = open_corpus(corpus, tokenizer, expected=request.content)
-    if len(shards.held_out.tokens) < 2:
-        raise DataError(
-            f"{', '.join(request.data)}: too little text to hold some out for evaluation; add text, name a file"
-            " with --held-out-data, or raise --data.held-out"
-        )
+    tokenizer, shards = open_text(request, corpus, settings, source, task)
     # A row needs a token to read and one to predict; a corpus shorter than the context shortens it.
     settings = fit_context(settings, shards, source)
     practice = task.practice(tokenizer, shards, settings.model.context)
@@ -140,16 +133,43 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
         compile_stack=compile_stacks if compiles(settings, device, plan) else None,
         facts={
             "tokens_per_step": settings.batch * settings.model.context,
-            "split": shards.split,
             "family": checkpoint.family,
-            "corpus": corpus.fingerprint,
-            "content": shards.content,
-            "train_bytes": shards.train.bytes,
-            "train_tokens": len(shards.train.tokens),
-            "vocabulary": tokenizer.vocabulary_size,
+            **text_facts(corpus, tokenizer, shards, settings.model.context),
         },
     )
     return Lesson(job, plan, deadline)
+
+
+def open_text(
+    request: Request,
+    corpus: Corpus,
+    settings: TrainSettings,
+    source: Checkpoint | None,
+    task: PretrainingTask,
+) -> tuple[Tokenizer, Shards]:
+    """Return the tokenizer and the corpus as its tokens, some of them held out."""
+    with request.here.main_first():
+        tokenizer = choose_tokenizer(request, corpus, settings, source, task)
+        shards = open_corpus(corpus, tokenizer, expected=request.content)
+    if len(shards.held_out.tokens) < 2:
+        raise DataError(
+            f"{', '.join(request.data)}: too little text to hold some out for evaluation; add text, name a file"
+            " with --held-out-data, or raise --data.held-out"
+        )
+    return tokenizer, shards
+
+
+def text_facts(corpus: Corpus, tokenizer: Tokenizer, shards: Shards, context: int) -> dict[str, Any]:
+    """Return what the model card says of the text, and of the rows of the quick evaluation."""
+    return {
+        "rows": f"rows of {context} tokens",
+        "split": shards.split,
+        "corpus": corpus.fingerprint,
+        "content": shards.content,
+        "train_bytes": shards.train.bytes,
+        "train_tokens": len(shards.train.tokens),
+        "vocabulary": tokenizer.vocabulary_size,
+    }
 
 
 def refuse_foreign_settings(settings: TrainSettings, task: PretrainingTask) -> None:
@@ -160,15 +180,19 @@ def refuse_foreign_settings(settings: TrainSettings, task: PretrainingTask) -> N
             raise ConfigError(
                 f"{option_name(f'{group}.{next(iter(asked))}')} has no effect on {task.name}; leave it out"
             )
+    if settings.model.order:
+        raise ConfigError(
+            "--model.order is of n-gram models; leave it out, or give --model ngram to train lm"
+        )
 
 
 def choose_family(settings: TrainSettings, task: PretrainingTask) -> TrainSettings:
     """Return `settings` with the task's default layout where none is asked for."""
     name = settings.model.family if settings.model.family != "auto" else next(iter(task.families))
-    if name not in task.families:
+    known = (*task.families, *task.fitted)
+    if name not in known:
         raise ConfigError(
-            f"--model {name}: {task.name} trains {', '.join(task.families)} from scratch"
-            f"{did_you_mean(name, task.families)}"
+            f"--model {name}: {task.name} trains {', '.join(known)} from scratch{did_you_mean(name, known)}"
         )
     return settings.model_copy(update={"model": settings.model.model_copy(update={"family": name})})
 

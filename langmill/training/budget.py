@@ -39,6 +39,11 @@ class Plan:
         return f"{model.layers} layers, width {model.width},{heads} context {model.context}"
 
     @property
+    def figures(self) -> dict[str, int]:
+        """What run.yaml says of the plan."""
+        return {"steps": self.settings.steps, "tokens": self.tokens, "parameters": self.parameters}
+
+    @property
     def seconds(self) -> float:
         """Time in the loop: as measured under a budget, else a guess from the operations."""
         guess = self.tokens * self.flops_per_token / (self.peak_flops * EFFICIENCY[self.precision])

@@ -45,8 +45,9 @@ class Tracker:
     """Takes figures from the loop; the main process writes and shows them."""
 
     def __init__(
-        self, job: Job, settings: TrainSettings, *, folder: Path, here: World, first_step: int
+        self, job: Job | None, settings: TrainSettings, *, folder: Path, here: World, first_step: int
     ) -> None:
+        """job: what takes the steps; None: there are none."""
         self.job, self.settings, self.folder, self.active = job, settings, folder, here.is_main
         self.first_step, self.smooth, self.last_line = first_step, math.nan, 0.0
         self.window: tuple[float, int] | None = None
@@ -91,6 +92,7 @@ class Tracker:
         """Take a step's figures; show a line now and then."""
         if not self.active:
             return
+        assert self.job is not None
         loss = figures["loss"]
         self.smooth = loss if math.isnan(self.smooth) else SMOOTHING * self.smooth + (1 - SMOOTHING) * loss
         now = time.perf_counter()
@@ -121,6 +123,7 @@ class Tracker:
     def _left(self, step: int, progress: Progress) -> float:
         if not math.isinf(progress.deadline):
             return max(0.0, progress.deadline - time.time())
+        assert self.job is not None
         tokens_per_step = self.job.facts.get("tokens_per_step", 0)
         return (self.job.steps - step) * tokens_per_step / self.tokens_per_second
 

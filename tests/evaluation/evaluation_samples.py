@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from langmill.models.config import (
@@ -13,6 +14,8 @@ from langmill.models.config import (
     gpt2_decoder,
 )
 from langmill.models.initialise import initialise, initialise_recurrent
+from langmill.models.ngram import NgramModel
+from langmill.models.ngram_decoder import NgramDecoder
 from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.models.transformer import Transformer
 
@@ -31,7 +34,7 @@ RECURRENT = {
     "lstm-luong": {"kind": "lstm", "role": "pair"},
     "gru-bahdanau": {"kind": "gru", "role": "pair", "attention": "bahdanau"},
 }
-EVERY = (*FAMILIES, *OTHERS, *RECURRENT)
+EVERY = (*FAMILIES, *OTHERS, *RECURRENT, "ngram")
 """Names of every architecture."""
 
 
@@ -39,6 +42,10 @@ def make_model(
     vocabulary: int, *, family: str = "qwen3", context: int = 32, seed: int = 0, dropout: float = 0.0
 ):
     """Return a model none of whose weights is zero or one, in evaluation mode."""
+    if family == "ngram":
+        draw = np.random.default_rng(seed)
+        documents = [draw.zipf(1.2, size=60).clip(1, vocabulary) - 1 for _ in range(9)]
+        return NgramDecoder.of(NgramModel.train(documents, vocabulary=vocabulary, order=4, start=0))
     sizes = {"layers": 2, "width": 16, "dropout": dropout}
     generator = torch.Generator().manual_seed(seed)
     if family in RECURRENT:

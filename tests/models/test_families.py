@@ -296,7 +296,11 @@ def test_different_dropout_rates_are_reported(caplog):
         (LLAMA3, {"attention_bias": 1}, "must be true or false"),
         (LLAMA3, {"num_hidden_layers": 0}, "must be at least 1"),
         (LLAMA3, {"num_key_value_heads": 5}, "must be a multiple of"),
-        (LLAMA3, {"model_type": "gemma"}, "known: bart, bert, eurobert, gpt2, langmill_recurrent"),
+        (
+            LLAMA3,
+            {"model_type": "gemma"},
+            "known: bart, bert, eurobert, gpt2, langmill_ngram, langmill_recurrent",
+        ),
         (LLAMA3, {"model_type": "lama"}, "did you mean llama?"),
         (LLAMA3, {"model_type": None}, "no model_type"),
     ],

@@ -170,6 +170,51 @@ def test_same_documents_give_the_same_model():
     assert one.ngrams == other.ngrams
 
 
+@settings(max_examples=40, deadline=None)
+@given(documents=documents_of_four, order=st.integers(1, 5), query=st.lists(st.integers(0, 4), max_size=8))
+def test_a_start_of_the_vocabulary_ends_documents_too(documents, order, query):
+    """With the start 4, as shards have it, all is as where every document ends with a 4 of its own."""
+    arrays = [np.array(d, dtype=np.int64) for d in documents]
+    with_start = NgramModel.train([*arrays, ids()], vocabulary=5, order=order, start=4)
+    with_end = NgramModel.train([np.append(d, 4) for d in arrays], vocabulary=5, order=order)
+    for document in (*arrays, np.array([q for q in query if q < 4], dtype=np.int64)):
+        ended = np.append(document, 4)
+        np.testing.assert_allclose(with_start.logprobs(ended), with_end.logprobs(ended), rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    documents=documents_of_four,
+    order=st.integers(1, 5),
+    query=st.lists(st.integers(0, 4), min_size=2, max_size=9),
+    cut=st.integers(1, 8),
+)
+def test_states_say_all_of_the_past(documents, order, query, cut):
+    arrays = [np.array(d, dtype=np.int64) for d in documents]
+    model = NgramModel.train(arrays, vocabulary=5, order=order, start=4)
+    text = np.array([4, *query], dtype=np.int64)
+    states = model.states(text[None, :-1])  # (1, T, D)
+    np.testing.assert_allclose(model.chosen(states[0], text[1:]), model.logprobs(text[1:]), rtol=1e-12)
+    rows = model.rows(states[0])
+    np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.log(rows[np.arange(len(query)), query]), model.logprobs(text[1:]), rtol=1e-12
+    )
+    cut = min(cut, len(query) - 1)
+    first = model.states(text[None, :cut])
+    np.testing.assert_array_equal(model.states(text[None, cut:-1], past=first[:, -1]), states[:, cut:])
+
+
+def test_nothing_is_seen_beyond_a_fresh_place_or_padding():
+    model = NgramModel.train([ids(0, 1, 2, 0, 1, 2, 0, 1)], vocabulary=4, order=4, start=3)
+    alone = model.states(ids(1, 2)[None])
+    fresh = np.array([[False, True, False]])
+    np.testing.assert_array_equal(model.states(ids(0, 1, 2)[None], fresh=fresh)[:, 1:], alone)
+    np.testing.assert_array_equal(model.states(ids(-1, 1, 2)[None])[:, 1:], alone)
+    assert model.states(ids(-1)[None]).tolist() == [[[-1, -1, -1]]]
+    assert not np.array_equal(model.states(ids(0, 1, 2)[None])[:, 1:], alone)
+
+
 def test_ngrams_counts_different_ones():
     model = NgramModel.train([ids(0, 1, 0, 1)], vocabulary=3, order=2)
     assert model.ngrams == 3 + 3  # every id of the vocabulary; start a, a b, b a

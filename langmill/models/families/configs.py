@@ -11,18 +11,18 @@ from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.families.decoders import DECODERS
 from langmill.models.families.encoder_decoders import ENCODER_DECODERS
 from langmill.models.families.encoders import ENCODERS
+from langmill.models.families.ngram import NGRAM
 from langmill.models.families.recurrent import RECURRENT
-from langmill.models.families.table import Family, Tree
+from langmill.models.families.table import Config, Family, Tree
+from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 
 logger = logging.getLogger("langmill")
 
 # The order in which a family is chosen for a model that several could hold.
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS, RECURRENT)
+    family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS, RECURRENT, NGRAM)
 }
-
-Config = TransformerConfig | RecurrentConfig
 
 SIDES = ("encoder", "decoder")
 LAYOUT = "5.0.0"
@@ -41,6 +41,7 @@ ACTIVATIONS = {
 """Their names of activations; on writing, the first that fits."""
 
 HINTS = {
+    **get_type_hints(NgramConfig),
     **get_type_hints(RecurrentConfig),
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from langmill.core.errors import CheckpointError
 from langmill.models.config import TransformerConfig
+from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 
 Shape = tuple[int, ...]
+Config = TransformerConfig | RecurrentConfig | NgramConfig
+"""What a model of any kind is made of."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Family:
 
     name: str
     """Their `model_type`."""
-    config_class: type[TransformerConfig] | type[RecurrentConfig] = TransformerConfig
+    config_class: type[Config] = TransformerConfig
     """What its config.json becomes."""
     architecture: str
     """Their class for a model that scores the vocabulary."""
@@ -164,6 +167,8 @@ class Pairing:
     zero_if_absent: bool
     tied: bool
     """Holds a weight that an earlier pairing holds: not written, and on reading only compared."""
+    whole: bool
+    """Holds whole numbers: counts."""
 
 
 def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
@@ -173,7 +178,7 @@ def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
     """
     own = dict(model.named_parameters(remove_duplicate=False))
     config = model.config
-    assert isinstance(config, TransformerConfig | RecurrentConfig)
+    assert isinstance(config, Config)
     seen: set[int] = set()
     named: set[str] = set()
     pairings: dict[str, Pairing] = {}
@@ -189,7 +194,13 @@ def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
             shape = row.operation.shape([tuple(own[each].shape) for each in ours])
             theirs = fill(row.theirs, match.groups())
             pairings[theirs] = Pairing(
-                theirs, ours, row.operation, shape, row.zero_if_absent, id(own[name]) in seen
+                theirs,
+                ours,
+                row.operation,
+                shape,
+                row.zero_if_absent,
+                id(own[name]) in seen,
+                not own[name].is_floating_point(),
             )
             seen.update(id(own[each]) for each in ours)
             named.update(ours)
