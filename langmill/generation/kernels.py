@@ -21,28 +21,14 @@ imports numba.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from langmill.core.files import digest
+from langmill.core.native import exponential, fetch_add, floats, give_way, integers, machine_code, native
 from langmill.generation import native as arithmetic
-from langmill.generation.native import (
-    ONE,
-    THREE,
-    ZERO,
-    activate,
-    exponential,
-    fetch_add,
-    floats,
-    give_way,
-    integers,
-    mix,
-    multiply,
-    native,
-)
+from langmill.generation.native import ONE, THREE, ZERO, activate, mix, multiply
 
 # Entries of the plan: sizes …
 LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = np.arange(8)
@@ -409,15 +395,7 @@ def decode_step(address, eps, lane):
 
 
 def compile_step() -> Any:
-    """Return `decode_step` as machine code, kept on disk where numba finds a place to write.
-
-    numba notices a change of this file, but not of the one that this file calls: so the name under which
-    the machine code is kept carries that one's digest.
-    """
-    decode_step.__qualname__ = f"decode_step_{digest(Path(arithmetic.__file__).read_bytes())}"
-    signature = types.void(types.int64, types.float32, types.int64)
-    arithmetic.keep_functions_general()
-    try:
-        return njit(signature, cache=True, error_model="numpy", nogil=True)(decode_step)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        return njit(signature, error_model="numpy", nogil=True)(decode_step)
+    """Return `decode_step` as machine code."""
+    return machine_code(
+        decode_step, types.void(types.int64, types.float32, types.int64), [arithmetic.__name__]
+    )
