@@ -1,0 +1,285 @@
+"""Word2Vec and FastText: what the machine code is given, epochs, and the vectors that come out. [vectors]
+
+Skip-gram and CBOW after Mikolov et al. 2013a and b, FastText after Bojanowski et al. 2017. Matrices are float32
+with rows padded to whole cache lines; the padding stays zero.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langmill.core.errors import MissingDependencyError
+from langmill.vectors.corpus import EncodedCorpus
+from langmill.vectors.sampling import POWER, Paths, alias_table, huffman_paths
+from langmill.vectors.settings import VectorSettings
+from langmill.vectors.subwords import Pieces, number_pieces
+from langmill.vectors.table import Subwords, WordVectors
+
+CHUNK_TOKENS = 10_000
+"""About so many words share a learning rate, and are what a thread claims at a time."""
+LINE_NUMBERS = 16
+"""Float32 numbers in a cache line."""
+LOOK_SECONDS = 0.2
+"""How often progress is looked at."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A corpus cut into chunks, matrices in training, and what else the machine code reads."""
+
+    corpus: EncodedCorpus
+    settings: VectorSettings
+    inputs: NDArray[np.float32]
+    """(rows, J): words, then pieces; the first `dim` columns are the vectors."""
+    outputs: NDArray[np.float32]
+    """(words, J), or the inner nodes of the tree."""
+    pieces: Pieces | None
+    paths: Paths | None
+    alias: NDArray[np.uint64]
+    keep: NDArray[np.float32]
+    begins: NDArray[np.int64]
+    """(sentences + 1,)."""
+    first: NDArray[np.int64]
+    """(chunks + 1,): each chunk's first sentence."""
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the corpus has."""
+        return len(self.first) - 1
+
+    def tokens_before(self, chunk: int) -> int:
+        """Words of the corpus before a chunk."""
+        return int(self.begins[self.first[chunk]])
+
+
+@dataclass
+class Progress:
+    """How far training has come, and what the predictions of the epoch at hand cost."""
+
+    epoch: int
+    """Whole epochs that are done."""
+    losses: NDArray[np.float64]
+    """(chunks,): summed over the predictions of each chunk of this epoch that is done; nats."""
+    predictions: NDArray[np.int64]
+    chunk: int = 0
+    """Chunks of this epoch that are done, or claimed while threads work."""
+
+    def loss(self) -> float:
+        """Return the mean loss of a prediction in this epoch, so far; NaN before the first."""
+        count = self.predictions.sum()
+        return float(self.losses.sum() / count) if count else float("nan")
+
+
+def aligned(rows: int, columns: int) -> NDArray[np.float32]:
+    """Return zeros whose rows begin with a cache line."""
+    padded = -(-columns // LINE_NUMBERS) * LINE_NUMBERS
+    room = np.zeros(rows * padded + LINE_NUMBERS, np.float32)
+    skip = -room.ctypes.data // 4 % LINE_NUMBERS
+    return room[skip : skip + rows * padded].reshape(rows, padded)
+
+
+def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
+    """Return a trainer with fresh matrices: inputs random around zero as their authors draw them, outputs zero."""
+    vocabulary, dim = corpus.vocabulary, settings.dim
+    words = len(vocabulary.words)
+    pieces = None
+    if settings.method == "fasttext":
+        pieces = number_pieces(vocabulary.words, settings.shortest, settings.longest, settings.buckets)
+    rows = words + (len(pieces.buckets) if pieces else 0)
+    inputs = aligned(rows, dim)
+    reach = (1.0 if pieces else 0.5) / dim
+    random = np.random.default_rng(settings.seed)
+    for begin in range(0, rows, 1000):
+        block = inputs[begin : begin + 1000, :dim]
+        block[:] = (random.random(block.shape, np.float32) - np.float32(0.5)) * np.float32(2 * reach)
+    paths = huffman_paths(vocabulary.counts) if settings.hs else None
+    begins = np.concatenate([np.zeros(1, np.int64), corpus.ends])
+    return Trainer(
+        corpus=corpus,
+        settings=settings,
+        inputs=inputs,
+        outputs=aligned(words, dim),
+        pieces=pieces,
+        paths=paths,
+        alias=alias_table(vocabulary.counts**POWER),
+        keep=vocabulary.keep(settings.sample).astype(np.float32),
+        begins=begins,
+        first=cut(begins, CHUNK_TOKENS),
+    )
+
+
+def cut(begins: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
+    """Return the first sentence of each chunk, and the number of sentences; chunks have at least `tokens` words.
+
+    >>> cut(np.array([0, 4, 5, 9, 10]), 5).tolist()
+    [0, 2, 4]
+    """
+    wanted = np.arange(0, begins[-1], tokens)
+    first = np.unique(np.searchsorted(begins, wanted))
+    return np.unique(np.append(first[first < len(begins) - 1], len(begins) - 1))
+
+
+def fresh(trainer: Trainer, epoch: int = 0) -> Progress:
+    """Return the progress of an epoch that has not begun."""
+    return Progress(epoch, np.zeros(trainer.chunks), np.zeros(trainer.chunks, np.int64))
+
+
+def train_epoch(
+    trainer: Trainer, progress: Progress, watch: Callable[[Progress], None] = lambda progress: None
+) -> None:
+    """Go through the chunks that are left of the epoch, which `progress` counts.
+
+    watch: called several times a second. What interrupts the process (KeyboardInterrupt, SystemExit) is passed
+    on when the chunks in hand are done, `progress` being true: training can be taken up from there.
+    """
+    work = machinery()
+    kernels = work.kernels
+    plan, kept = plan_of(trainer, progress, kernels)
+    counter, stop = kept[:2]
+    lanes = [lane_of(trainer, kernels) for _ in range(trainer.settings.workers)]
+    threads = [
+        threading.Thread(target=work.run, args=(plan.ctypes.data, lane[0].ctypes.data), daemon=True)
+        for lane in lanes
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(LOOK_SECONDS)
+                progress.chunk = min(int(counter[0]), trainer.chunks)
+                watch(progress)
+    finally:
+        stop[0] = 1
+        for thread in threads:
+            thread.join()
+        progress.chunk = min(int(counter[0]), trainer.chunks)
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """The machine code, and the module that names the entries of its tables."""
+
+    run: Any
+    kernels: Any
+
+
+def machinery() -> Machinery:
+    """Import and compile the machine code, a matter of seconds the first time."""
+    try:
+        from langmill.vectors import kernels
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("numba", "llvmlite"):
+            raise MissingDependencyError(
+                "training word vectors needs numba; pip install 'langmill[fast]'"
+            ) from error
+        raise
+    return Machinery(kernels.compiled(), kernels)
+
+
+def rates_of(trainer: Trainer, epoch: int) -> NDArray[np.float32]:
+    """Return each chunk's learning rate: it falls with the words read, linearly from alpha to min_alpha."""
+    settings = trainer.settings
+    read = trainer.begins[trainer.first[:-1]] / trainer.begins[-1]
+    done = (epoch + read) / settings.epochs
+    return (settings.learning_rate - (settings.learning_rate - settings.min_alpha) * done).astype(np.float32)
+
+
+def plan_of(trainer: Trainer, progress: Progress, kernels: Any) -> tuple[NDArray[np.int64], list[Any]]:
+    """Return the table that `kernels.train_chunks` reads, and the buffers it points to.
+
+    The first two buffers are the next chunk and whether to stop.
+    """
+    settings = trainer.settings
+    counter, stop = np.array([progress.chunk], np.int64), np.zeros(1, np.int64)
+    rates = rates_of(trainer, progress.epoch)
+    seed = np.random.SeedSequence([settings.seed, progress.epoch]).generate_state(1, np.uint64).view(np.int64)
+    joined = settings.method == "cbow" or (settings.method == "fasttext" and settings.predict == "word")
+    plan = np.zeros(kernels.PLAN_ENTRIES, np.int64)
+    for entry, value in {
+        kernels.WORDS: len(trainer.outputs),
+        kernels.COLUMNS: trainer.inputs.shape[1],
+        kernels.WINDOW: settings.window,
+        kernels.NEGATIVE: settings.negative,
+        kernels.JOINED: joined,
+        kernels.CHUNKS: trainer.chunks,
+        kernels.SEED: seed[0],
+    }.items():
+        plan[entry] = value
+    addressed = {
+        kernels.NEXT: counter,
+        kernels.STOP: stop,
+        kernels.FIRST: trainer.first,
+        kernels.RATES: rates,
+        kernels.LOSSES: progress.losses,
+        kernels.PREDICTIONS: progress.predictions,
+        kernels.BEGINS: trainer.begins,
+        kernels.IDS: trainer.corpus.ids,
+        kernels.KEEP: trainer.keep,
+        kernels.INPUT: trainer.inputs,
+        kernels.OUTPUT: trainer.outputs,
+        kernels.ALIAS: trainer.alias,
+    }
+    if trainer.paths:
+        addressed[kernels.PATHS] = trainer.paths.begins
+        addressed[kernels.NODES], addressed[kernels.LABELS] = trainer.paths.nodes, trainer.paths.labels
+    if trainer.pieces:
+        addressed[kernels.PIECES], addressed[kernels.PIECE_ROWS] = trainer.pieces.begins, trainer.pieces.rows
+    for entry, buffer in addressed.items():
+        plan[entry] = buffer.ctypes.data
+    return plan, list(addressed.values())
+
+
+def lane_of(trainer: Trainer, kernels: Any) -> list[NDArray[Any]]:
+    """Return a thread's table, and the buffers it points to."""
+    settings, columns = trainer.settings, trainer.inputs.shape[1]
+    inputs = 2 * settings.window
+    if trainer.pieces:
+        inputs *= int(np.diff(trainer.pieces.begins).max())
+    targets = 1 + settings.negative
+    if trainer.paths:
+        targets = int(np.diff(trainer.paths.begins).max())
+    lane = np.zeros(kernels.LANE_ENTRIES, np.int64)
+    changes = aligned(1 if trainer.pieces else 2 * settings.window, columns)
+    buffers = {
+        kernels.OWN: lane,
+        kernels.KEPT: np.zeros(int(np.diff(trainer.begins).max()), np.int32),
+        kernels.INPUTS: np.zeros(inputs, np.int64),
+        kernels.CHANGES: changes.ctypes.data + 4 * columns * np.arange(len(changes)),
+        kernels.TARGETS: np.zeros(targets, np.int64),
+        kernels.WEIGHTS: np.zeros(targets + LINE_NUMBERS, np.float32),
+        kernels.SCORES: aligned(2 * settings.window, LINE_NUMBERS),
+        kernels.CHANCES: aligned(1, LINE_NUMBERS),
+        kernels.HIDDEN: aligned(1, columns),
+        kernels.DELTA: changes,
+    }
+    for entry, buffer in buffers.items():
+        lane[entry] = buffer.ctypes.data
+    return [lane, *buffers.values()]
+
+
+def vectors_of(trainer: Trainer, facts: dict[str, str]) -> WordVectors:
+    """Return the words' vectors, and those of pieces: buckets that no word of the vocabulary has stay zero."""
+    settings, vocabulary, pieces = trainer.settings, trainer.corpus.vocabulary, trainer.pieces
+    dim = settings.dim
+    if pieces is None:
+        matrix = np.ascontiguousarray(trainer.inputs[:, :dim])
+        return WordVectors(vocabulary.words, matrix, vocabulary.counts, facts=facts)
+    words = len(vocabulary.words)
+    matrix = np.empty((words, dim), np.float32)
+    for begin in range(0, words, 1000):
+        span = pieces.begins[begin : begin + 1001]
+        rows = trainer.inputs[pieces.rows[span[0] : span[-1]], :dim]
+        matrix[begin : begin + 1000] = np.add.reduceat(rows, span[:-1] - span[0]) / np.diff(span)[:, None]
+    subwords = None
+    if settings.longest:
+        table = np.zeros((settings.buckets, dim), np.float32)
+        table[pieces.buckets] = trainer.inputs[words:, :dim]
+        subwords = Subwords(table, settings.shortest, settings.longest)
+    return WordVectors(vocabulary.words, matrix, vocabulary.counts, subwords, facts)
