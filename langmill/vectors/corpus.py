@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import zlib
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -54,10 +55,6 @@ class Vocabulary:
         ratio = sample * self.counts.sum() / self.counts
         return np.minimum(1.0, np.sqrt(ratio) + ratio)
 
-    def fingerprint(self) -> str:
-        """Return what tells this vocabulary from others."""
-        return digest("\n".join(self.words), self.counts.tobytes())
-
 
 @dataclass(frozen=True)
 class EncodedCorpus:
@@ -72,6 +69,11 @@ class EncodedCorpus:
     """Words in the text, those left out included."""
     read_words: int
     """Different words in the text, those left out included."""
+
+    def fingerprint(self) -> str:
+        """Return what tells this corpus from others."""
+        sums = (str(zlib.crc32(memoryview(numbers))) for numbers in (self.ids, self.ends))
+        return digest("\n".join(self.vocabulary.words), *sums)
 
 
 @contextlib.contextmanager

@@ -79,9 +79,9 @@ def _walk(words: int, parent: NDArray[np.int64], right: NDArray[np.bool_]) -> Pa
         depth[node] = depth[parent[node]] + 1
     begins = np.concatenate([[0], np.cumsum(depth[:words])])
     nodes, labels = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.float32)
-    node, place = np.arange(words), begins[1:] - 1
-    while len(node := node[going := node != root]):
-        place = place[going]
-        nodes[place], labels[place] = parent[node] - words, np.where(right[node], -1.0, 1.0)
-        node, place = parent[node], place - 1
+    here, place = np.arange(words), begins[1:] - 1
+    while len(here := here[below := here != root]):
+        place = place[below]
+        nodes[place], labels[place] = parent[here] - words, np.where(right[here], -1.0, 1.0)
+        here, place = parent[here], place - 1
     return Paths(begins, nodes, labels)

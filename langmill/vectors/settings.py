@@ -72,6 +72,10 @@ class VectorSettings(Settings):
         """`alpha`, or the method's usual one."""
         return self.alpha or (0.05 if self.method in ("fasttext", "glove") else 0.025)
 
+    def rate_at(self, done: float) -> float:
+        """Return the learning rate when this share of all epochs is done."""
+        return self.learning_rate - (self.learning_rate - self.min_alpha) * done
+
     @property
     def workers(self) -> int:
         """How many threads work."""

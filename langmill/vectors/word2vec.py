@@ -107,7 +107,7 @@ def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
         outputs=aligned(words, dim),
         pieces=pieces,
         paths=paths,
-        alias=alias_table(vocabulary.counts**POWER),
+        alias=alias_table(vocabulary.counts.astype(np.float64) ** POWER),
         keep=vocabulary.keep(settings.sample).astype(np.float32),
         begins=begins,
         first=cut(begins, CHUNK_TOKENS),
@@ -185,10 +185,9 @@ def machinery() -> Machinery:
 
 def rates_of(trainer: Trainer, epoch: int) -> NDArray[np.float32]:
     """Return each chunk's learning rate: it falls with the words read, linearly from alpha to min_alpha."""
-    settings = trainer.settings
     read = trainer.begins[trainer.first[:-1]] / trainer.begins[-1]
-    done = (epoch + read) / settings.epochs
-    return (settings.learning_rate - (settings.learning_rate - settings.min_alpha) * done).astype(np.float32)
+    settings = trainer.settings
+    return np.array([settings.rate_at(done) for done in (epoch + read) / settings.epochs], np.float32)
 
 
 def plan_of(trainer: Trainer, progress: Progress, kernels: Any) -> tuple[NDArray[np.int64], list[Any]]:
@@ -212,7 +211,7 @@ def plan_of(trainer: Trainer, progress: Progress, kernels: Any) -> tuple[NDArray
         kernels.SEED: seed[0],
     }.items():
         plan[entry] = value
-    addressed = {
+    addressed: dict[int, NDArray[Any]] = {
         kernels.NEXT: counter,
         kernels.STOP: stop,
         kernels.FIRST: trainer.first,
@@ -247,7 +246,7 @@ def lane_of(trainer: Trainer, kernels: Any) -> list[NDArray[Any]]:
         targets = int(np.diff(trainer.paths.begins).max())
     lane = np.zeros(kernels.LANE_ENTRIES, np.int64)
     changes = aligned(1 if trainer.pieces else 2 * settings.window, columns)
-    buffers = {
+    buffers: dict[int, NDArray[Any]] = {
         kernels.OWN: lane,
         kernels.KEPT: np.zeros(int(np.diff(trainer.begins).max()), np.int32),
         kernels.INPUTS: np.zeros(inputs, np.int64),
