@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -19,8 +16,6 @@ import numpy as np
 from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
-
-from langmill.core.files import digest
 
 native = functools.partial(
     njit, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, no_cpython_wrapper=True
@@ -42,6 +37,7 @@ def keep_functions_general() -> None:
 
 FLOAT, INTEGER = types.CPointer(types.float32), types.CPointer(types.int64)
 _give_way = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
+PROCESSOR = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()  # type: ignore[attr-defined]
 FEATURES = numba.config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten()  # type: ignore[attr-defined]
 WIDE = "+avx512f" in FEATURES
 LANES = 16 if WIDE else 8
@@ -105,18 +101,3 @@ def declare(builder, name: str, result: ir.Type, *arguments: ir.Type) -> Any:
     """Return one of LLVM's own functions."""
     kind = ir.FunctionType(result, arguments)
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}")
-
-
-def machine_code(function: Callable[..., Any], signature: Any, called: Sequence[str]) -> Any:
-    """Return a function as machine code that leaves the interpreter free, kept on disk where numba finds a place.
-
-    called: names of the modules that it calls. numba notices a change of the function's own file, but not of
-    others: so the name under which the machine code is kept carries their digest.
-    """
-    files = (Path(str(sys.modules[name].__file__)).read_bytes() for name in (__name__, *called))
-    function.__qualname__ = f"{function.__name__}_{digest(*files)}"
-    keep_functions_general()
-    try:
-        return njit(signature, cache=True, error_model="numpy", nogil=True)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        return njit(signature, error_model="numpy", nogil=True)(function)

@@ -29,7 +29,7 @@ Words = Literal["auto", "spaces"]
 
 SENTENCE_WORDS = 10_000
 """A longer sentence is cut, as gensim cuts it."""
-CHUNK = 1 << 22
+CHUNK = 1 << 18
 """Ids that are renumbered at a time."""
 ABANDONED_SECONDS = 7 * 24 * 3600.0
 """A temporary folder that nothing was written to for so long belongs to a process that was killed."""
@@ -72,7 +72,7 @@ class EncodedCorpus:
 
     def fingerprint(self) -> str:
         """Return what tells this corpus from others."""
-        sums = (str(zlib.crc32(memoryview(numbers))) for numbers in (self.ids, self.ends))
+        sums = (str(zlib.crc32(numbers.data)) for numbers in (self.ids, self.ends))
         return digest("\n".join(self.vocabulary.words), *sums)
 
 

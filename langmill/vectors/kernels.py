@@ -19,40 +19,58 @@ module imports numba.
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any
 
 import numpy as np
 from numba import types
 
-from langmill.core.native import exponential, fetch_add, floats, integers, intrinsic, machine_code, native
-from langmill.vectors import tiles
+from langmill.core.native import exponential, fetch_add, floats, integers, intrinsic, native
+from langmill.vectors.layout import (
+    ALIAS,
+    BEGINS,
+    CHANCES,
+    CHANGES,
+    CHUNKS,
+    COLUMNS,
+    DELTA,
+    FIRST,
+    HIDDEN,
+    IDS,
+    INPUT,
+    INPUTS,
+    JOINED,
+    KEEP,
+    KEPT,
+    LABELS,
+    LOSS,
+    LOSSES,
+    NEGATIVE,
+    NEXT,
+    NODES,
+    OUTPUT,
+    OWN,
+    PATHS,
+    PIECE_ROWS,
+    PIECES,
+    PREDICTIONS,
+    PRODUCT,
+    RATES,
+    SCORES,
+    SEED,
+    STATE,
+    STOP,
+    TARGETS,
+    WEIGHTS,
+    WINDOW,
+    WORDS,
+)
 from langmill.vectors.tiles import STEP, TILE, add_row, products_of_one, products_of_two, update
 
-# Entries of the plan. Sizes: words, numbers a row (J, padded), window, negative, whether all of a word's
-# neighbours are joined into one input (CBOW), chunks, and the epoch's seed …
-WORDS, COLUMNS, WINDOW, NEGATIVE, JOINED, CHUNKS, SEED = np.arange(7)
-# … addresses: next chunk; whether to stop; of each chunk its first sentence (chunks + 1,), learning rate
-# (float32), loss (float64) and predictions; where sentences begin (sentences + 1,); word ids (int32); how
-# probably a word is kept (float32); matrices of inputs and of targets; the table of random words (uint64) …
-NEXT, STOP, FIRST, RATES, LOSSES, PREDICTIONS, BEGINS, IDS, KEEP, INPUT, OUTPUT, ALIAS = np.arange(7, 19)
-# … in hierarchical softmax (otherwise 0) where each word's path begins (words + 1,), its nodes (int32) and
-# their labels (float32: 1 or -1); in FastText (otherwise 0) where each word's pieces begin (words + 1,), and
-# their rows (int32).
-PATHS, NODES, LABELS, PIECES, PIECE_ROWS, PLAN_ENTRIES = np.arange(19, 25)
-# Entries of a lane: its own address, and the state of its random numbers; the sum of losses and a running
-# product of chances (float64's bits); addresses of a sentence's words that are kept (int32), of tables of inputs,
-# of where they change, and of targets; of labels (targets + STEP,), scores (inputs, STEP) and chances (STEP,),
-# all float32; of a row for the joined input, and rows for changes (inputs, J).
-OWN, STATE, LOSS, PRODUCT, KEPT, INPUTS, CHANGES, TARGETS, WEIGHTS, SCORES, CHANCES = np.arange(11)
-HIDDEN, DELTA, LANE_ENTRIES = np.arange(11, 14)
-
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-LONGEST = np.int64(10_000)
-"""Words of the longest sentence."""
 TINY = 1e-60
+"""A running product of chances is put away before it gets smaller than float64 holds."""
 WHOLE = np.float32(2.0**-24)
+"""Turns 24 random bits into a number from 0 to 1."""
 
 
 def pointer(kind: Any) -> Any:
@@ -74,6 +92,19 @@ def scramble(z):
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+@native()
+def logarithm(x):
+    """Return ln x of a normal float64 above 0, to 1e-13: the exponent's bits, and 2 artanh((m - 1) / (m + 1))."""
+    bits = np.float64(x).view(np.int64)
+    mantissa = np.int64((bits & 0xFFFFFFFFFFFFF) | (1023 << 52)).view(np.float64)
+    step = (mantissa - 1) / (mantissa + 1)
+    power, total = step, 0.0
+    for odd in range(1, 27, 2):
+        total += power / odd
+        power *= step * step
+    return ((bits >> 52) - 1023) * 0.6931471805599453 + 2 * total
 
 
 @native()
@@ -121,7 +152,7 @@ def gradients(lane, labels, inputs, targets, rate):
                 product *= chances[t]
         loss[PRODUCT] *= product
         if loss[PRODUCT] < TINY:
-            loss[LOSS] -= math.log(loss[PRODUCT])
+            loss[LOSS] -= logarithm(loss[PRODUCT])
             loss[PRODUCT] = 1.0
 
 
@@ -289,11 +320,5 @@ def train_chunks(plan_address, lane_address):
         for sentence in range(first[chunk], first[chunk + 1]):
             count = keep_words(plan, lane, begins[sentence], begins[sentence + 1])
             predictions += train_sentence(plan, lane, count, rate)
-        doubles(plan[LOSSES])[chunk] = loss[LOSS] - math.log(loss[PRODUCT])
+        doubles(plan[LOSSES])[chunk] = loss[LOSS] - logarithm(loss[PRODUCT])
         integers(plan[PREDICTIONS])[chunk] = predictions
-
-
-@functools.cache
-def compiled() -> Any:
-    """Return `train_chunks` as machine code."""
-    return machine_code(train_chunks, types.void(types.int64, types.int64), [tiles.__name__])

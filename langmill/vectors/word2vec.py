@@ -6,6 +6,9 @@ with rows padded to whole cache lines; the padding stays zero.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langmill.core.errors import MissingDependencyError
+from langmill.core.machine_code import machine_code
+from langmill.vectors import layout
 from langmill.vectors.corpus import EncodedCorpus
 from langmill.vectors.sampling import POWER, Paths, alias_table, huffman_paths
 from langmill.vectors.settings import VectorSettings
@@ -29,7 +33,7 @@ LOOK_SECONDS = 0.2
 """How often progress is looked at."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trainer:
     """A corpus cut into chunks, matrices in training, and what else the machine code reads."""
 
@@ -76,12 +80,25 @@ class Progress:
         return float(self.losses.sum() / count) if count else float("nan")
 
 
-def aligned(rows: int, columns: int) -> NDArray[np.float32]:
-    """Return zeros whose rows begin with a cache line."""
-    padded = -(-columns // LINE_NUMBERS) * LINE_NUMBERS
-    room = np.zeros(rows * padded + LINE_NUMBERS, np.float32)
-    skip = -room.ctypes.data // 4 % LINE_NUMBERS
-    return room[skip : skip + rows * padded].reshape(rows, padded)
+def zeros(rows: int, columns: int, *, large_pages: bool = False) -> NDArray[np.float32]:
+    """Return zeros that take no memory before they are written to, and are given back when they go.
+
+    Rows that are whole cache lines begin with one. large_pages: memory in pieces of megabytes, which random
+    access is faster in.
+    """
+    size = max(4 * rows * columns, 1)
+    room = (
+        mmap.mmap(-1, size) if os.name == "nt" else mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    )
+    if large_pages and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without them
+            room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, np.float32, rows * columns).reshape(rows, columns)
+
+
+def padded(columns: int) -> int:
+    """Return the next multiple of the numbers in a cache line."""
+    return -(-columns // LINE_NUMBERS) * LINE_NUMBERS
 
 
 def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
@@ -92,7 +109,7 @@ def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
     if settings.method == "fasttext":
         pieces = number_pieces(vocabulary.words, settings.shortest, settings.longest, settings.buckets)
     rows = words + (len(pieces.buckets) if pieces else 0)
-    inputs = aligned(rows, dim)
+    inputs = zeros(rows, padded(dim), large_pages=True)
     reach = (1.0 if pieces else 0.5) / dim
     random = np.random.default_rng(settings.seed)
     for begin in range(0, rows, 1000):
@@ -104,7 +121,7 @@ def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
         corpus=corpus,
         settings=settings,
         inputs=inputs,
-        outputs=aligned(words, dim),
+        outputs=zeros(words, padded(dim), large_pages=True),
         pieces=pieces,
         paths=paths,
         alias=alias_table(vocabulary.counts.astype(np.float64) ** POWER),
@@ -138,13 +155,12 @@ def train_epoch(
     watch: called several times a second. What interrupts the process (KeyboardInterrupt, SystemExit) is passed
     on when the chunks in hand are done, `progress` being true: training can be taken up from there.
     """
-    work = machinery()
-    kernels = work.kernels
-    plan, kept = plan_of(trainer, progress, kernels)
+    run = machinery()
+    plan, kept = plan_of(trainer, progress)
     counter, stop = kept[:2]
-    lanes = [lane_of(trainer, kernels) for _ in range(trainer.settings.workers)]
+    lanes = [lane_of(trainer) for _ in range(trainer.settings.workers)]
     threads = [
-        threading.Thread(target=work.run, args=(plan.ctypes.data, lane[0].ctypes.data), daemon=True)
+        threading.Thread(target=run, args=(plan.ctypes.data, lane[0].ctypes.data), daemon=True)
         for lane in lanes
     ]
     for thread in threads:
@@ -162,25 +178,11 @@ def train_epoch(
         progress.chunk = min(int(counter[0]), trainer.chunks)
 
 
-@dataclass(frozen=True)
-class Machinery:
-    """The machine code, and the module that names the entries of its tables."""
-
-    run: Any
-    kernels: Any
-
-
-def machinery() -> Machinery:
-    """Import and compile the machine code, a matter of seconds the first time."""
-    try:
-        from langmill.vectors import kernels
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in ("numba", "llvmlite"):
-            raise MissingDependencyError(
-                "training word vectors needs numba; pip install 'langmill[fast]'"
-            ) from error
-        raise
-    return Machinery(kernels.compiled(), kernels)
+def machinery() -> Callable[[int, int], None]:
+    """Return the machine code, compiled the first time, which takes seconds."""
+    return machine_code(
+        "langmill.vectors.kernels", "train_chunks", "langmill.vectors.tiles", "langmill.vectors.layout"
+    )
 
 
 def rates_of(trainer: Trainer, epoch: int) -> NDArray[np.float32]:
@@ -190,7 +192,7 @@ def rates_of(trainer: Trainer, epoch: int) -> NDArray[np.float32]:
     return np.array([settings.rate_at(done) for done in (epoch + read) / settings.epochs], np.float32)
 
 
-def plan_of(trainer: Trainer, progress: Progress, kernels: Any) -> tuple[NDArray[np.int64], list[Any]]:
+def plan_of(trainer: Trainer, progress: Progress) -> tuple[NDArray[np.int64], list[Any]]:
     """Return the table that `kernels.train_chunks` reads, and the buffers it points to.
 
     The first two buffers are the next chunk and whether to stop.
@@ -200,42 +202,42 @@ def plan_of(trainer: Trainer, progress: Progress, kernels: Any) -> tuple[NDArray
     rates = rates_of(trainer, progress.epoch)
     seed = np.random.SeedSequence([settings.seed, progress.epoch]).generate_state(1, np.uint64).view(np.int64)
     joined = settings.method == "cbow" or (settings.method == "fasttext" and settings.predict == "word")
-    plan = np.zeros(kernels.PLAN_ENTRIES, np.int64)
+    plan = np.zeros(layout.PLAN_ENTRIES, np.int64)
     for entry, value in {
-        kernels.WORDS: len(trainer.outputs),
-        kernels.COLUMNS: trainer.inputs.shape[1],
-        kernels.WINDOW: settings.window,
-        kernels.NEGATIVE: settings.negative,
-        kernels.JOINED: joined,
-        kernels.CHUNKS: trainer.chunks,
-        kernels.SEED: seed[0],
+        layout.WORDS: len(trainer.outputs),
+        layout.COLUMNS: trainer.inputs.shape[1],
+        layout.WINDOW: settings.window,
+        layout.NEGATIVE: settings.negative,
+        layout.JOINED: joined,
+        layout.CHUNKS: trainer.chunks,
+        layout.SEED: seed[0],
     }.items():
         plan[entry] = value
     addressed: dict[int, NDArray[Any]] = {
-        kernels.NEXT: counter,
-        kernels.STOP: stop,
-        kernels.FIRST: trainer.first,
-        kernels.RATES: rates,
-        kernels.LOSSES: progress.losses,
-        kernels.PREDICTIONS: progress.predictions,
-        kernels.BEGINS: trainer.begins,
-        kernels.IDS: trainer.corpus.ids,
-        kernels.KEEP: trainer.keep,
-        kernels.INPUT: trainer.inputs,
-        kernels.OUTPUT: trainer.outputs,
-        kernels.ALIAS: trainer.alias,
+        layout.NEXT: counter,
+        layout.STOP: stop,
+        layout.FIRST: trainer.first,
+        layout.RATES: rates,
+        layout.LOSSES: progress.losses,
+        layout.PREDICTIONS: progress.predictions,
+        layout.BEGINS: trainer.begins,
+        layout.IDS: trainer.corpus.ids,
+        layout.KEEP: trainer.keep,
+        layout.INPUT: trainer.inputs,
+        layout.OUTPUT: trainer.outputs,
+        layout.ALIAS: trainer.alias,
     }
     if trainer.paths:
-        addressed[kernels.PATHS] = trainer.paths.begins
-        addressed[kernels.NODES], addressed[kernels.LABELS] = trainer.paths.nodes, trainer.paths.labels
+        addressed[layout.PATHS] = trainer.paths.begins
+        addressed[layout.NODES], addressed[layout.LABELS] = trainer.paths.nodes, trainer.paths.labels
     if trainer.pieces:
-        addressed[kernels.PIECES], addressed[kernels.PIECE_ROWS] = trainer.pieces.begins, trainer.pieces.rows
+        addressed[layout.PIECES], addressed[layout.PIECE_ROWS] = trainer.pieces.begins, trainer.pieces.rows
     for entry, buffer in addressed.items():
         plan[entry] = buffer.ctypes.data
     return plan, list(addressed.values())
 
 
-def lane_of(trainer: Trainer, kernels: Any) -> list[NDArray[Any]]:
+def lane_of(trainer: Trainer) -> list[NDArray[Any]]:
     """Return a thread's table, and the buffers it points to."""
     settings, columns = trainer.settings, trainer.inputs.shape[1]
     inputs = 2 * settings.window
@@ -244,19 +246,19 @@ def lane_of(trainer: Trainer, kernels: Any) -> list[NDArray[Any]]:
     targets = 1 + settings.negative
     if trainer.paths:
         targets = int(np.diff(trainer.paths.begins).max())
-    lane = np.zeros(kernels.LANE_ENTRIES, np.int64)
-    changes = aligned(1 if trainer.pieces else 2 * settings.window, columns)
+    lane = np.zeros(layout.LANE_ENTRIES, np.int64)
+    changes = zeros(1 if trainer.pieces else 2 * settings.window, columns)
     buffers: dict[int, NDArray[Any]] = {
-        kernels.OWN: lane,
-        kernels.KEPT: np.zeros(int(np.diff(trainer.begins).max()), np.int32),
-        kernels.INPUTS: np.zeros(inputs, np.int64),
-        kernels.CHANGES: changes.ctypes.data + 4 * columns * np.arange(len(changes)),
-        kernels.TARGETS: np.zeros(targets, np.int64),
-        kernels.WEIGHTS: np.zeros(targets + LINE_NUMBERS, np.float32),
-        kernels.SCORES: aligned(2 * settings.window, LINE_NUMBERS),
-        kernels.CHANCES: aligned(1, LINE_NUMBERS),
-        kernels.HIDDEN: aligned(1, columns),
-        kernels.DELTA: changes,
+        layout.OWN: lane,
+        layout.KEPT: np.zeros(int(np.diff(trainer.begins).max()), np.int32),
+        layout.INPUTS: np.zeros(inputs, np.int64),
+        layout.CHANGES: changes.ctypes.data + 4 * columns * np.arange(len(changes)),
+        layout.TARGETS: np.zeros(targets, np.int64),
+        layout.WEIGHTS: np.zeros(targets + LINE_NUMBERS, np.float32),
+        layout.SCORES: zeros(2 * settings.window, LINE_NUMBERS),
+        layout.CHANCES: zeros(1, LINE_NUMBERS),
+        layout.HIDDEN: zeros(1, columns),
+        layout.DELTA: changes,
     }
     for entry, buffer in buffers.items():
         lane[entry] = buffer.ctypes.data
@@ -264,21 +266,24 @@ def lane_of(trainer: Trainer, kernels: Any) -> list[NDArray[Any]]:
 
 
 def vectors_of(trainer: Trainer, facts: dict[str, str]) -> WordVectors:
-    """Return the words' vectors, and those of pieces: buckets that no word of the vocabulary has stay zero."""
+    """Return the words' vectors, and those of pieces: buckets that no word of the vocabulary has are zero.
+
+    This ends the training: the other matrix makes room.
+    """
+    trainer.outputs = trainer.outputs[:0].copy()
     settings, vocabulary, pieces = trainer.settings, trainer.corpus.vocabulary, trainer.pieces
-    dim = settings.dim
+    dim, words = settings.dim, len(vocabulary.words)
+    matrix = zeros(words, dim)
     if pieces is None:
-        matrix = np.ascontiguousarray(trainer.inputs[:, :dim])
+        matrix[:] = trainer.inputs[:, :dim]
         return WordVectors(vocabulary.words, matrix, vocabulary.counts, facts=facts)
-    words = len(vocabulary.words)
-    matrix = np.empty((words, dim), np.float32)
     for begin in range(0, words, 1000):
         span = pieces.begins[begin : begin + 1001]
         rows = trainer.inputs[pieces.rows[span[0] : span[-1]], :dim]
         matrix[begin : begin + 1000] = np.add.reduceat(rows, span[:-1] - span[0]) / np.diff(span)[:, None]
     subwords = None
     if settings.longest:
-        table = np.zeros((settings.buckets, dim), np.float32)
+        table = zeros(settings.buckets, dim)
         table[pieces.buckets] = trainer.inputs[words:, :dim]
         subwords = Subwords(table, settings.shortest, settings.longest)
     return WordVectors(vocabulary.words, matrix, vocabulary.counts, subwords, facts)
