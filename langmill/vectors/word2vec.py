@@ -80,20 +80,19 @@ class Progress:
         return float(self.losses.sum() / count) if count else float("nan")
 
 
-def zeros(rows: int, columns: int, *, large_pages: bool = False) -> NDArray[np.float32]:
-    """Return zeros that take no memory before they are written to, and are given back when they go.
+def zeros(rows: int, columns: int, kind: Any = np.float32, *, large_pages: bool = False) -> NDArray[Any]:
+    """Return zeros in pages of their own, which take no memory before they are written to.
 
-    Rows that are whole cache lines begin with one. large_pages: memory in pieces of megabytes, which random
-    access is faster in.
+    large_pages: memory in pieces of megabytes, which random access is faster in.
     """
-    size = max(4 * rows * columns, 1)
+    size = max(np.dtype(kind).itemsize * rows * columns, 1)
     room = (
         mmap.mmap(-1, size) if os.name == "nt" else mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     )
     if large_pages and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a system without them
             room.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(room, np.float32, rows * columns).reshape(rows, columns)
+    return np.frombuffer(room, kind, rows * columns).reshape(rows, columns)
 
 
 def padded(columns: int) -> int:
@@ -246,19 +245,22 @@ def lane_of(trainer: Trainer) -> list[NDArray[Any]]:
     targets = 1 + settings.negative
     if trainer.paths:
         targets = int(np.diff(trainer.paths.begins).max())
-    lane = np.zeros(layout.LANE_ENTRIES, np.int64)
-    changes = zeros(1 if trainer.pieces else 2 * settings.window, columns)
+    # In pages of their own: threads that write to one cache line slow each other.
+    lane = zeros(1, layout.LANE_ENTRIES, np.int64)[0]
+    deltas = zeros(1 if trainer.pieces else 2 * settings.window, columns)
+    changes = zeros(1, len(deltas), np.int64)[0]
+    changes[:] = deltas.ctypes.data + 4 * columns * np.arange(len(deltas))
     buffers: dict[int, NDArray[Any]] = {
         layout.OWN: lane,
-        layout.KEPT: np.zeros(int(np.diff(trainer.begins).max()), np.int32),
-        layout.INPUTS: np.zeros(inputs, np.int64),
-        layout.CHANGES: changes.ctypes.data + 4 * columns * np.arange(len(changes)),
-        layout.TARGETS: np.zeros(targets, np.int64),
-        layout.WEIGHTS: np.zeros(targets + LINE_NUMBERS, np.float32),
+        layout.KEPT: zeros(1, int(np.diff(trainer.begins).max()), np.int32),
+        layout.INPUTS: zeros(1, inputs, np.int64),
+        layout.CHANGES: changes,
+        layout.TARGETS: zeros(1, targets, np.int64),
+        layout.WEIGHTS: zeros(1, targets + LINE_NUMBERS),
         layout.SCORES: zeros(2 * settings.window, LINE_NUMBERS),
         layout.CHANCES: zeros(1, LINE_NUMBERS),
         layout.HIDDEN: zeros(1, columns),
-        layout.DELTA: changes,
+        layout.DELTA: deltas,
     }
     for entry, buffer in buffers.items():
         lane[entry] = buffer.ctypes.data
