@@ -45,7 +45,7 @@ def machine_code(module: str, function: str, *called: str) -> Callable[[int, int
     processor = [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     processor += [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
     name = digest(llvmlite.__version__, sys.platform, *processor, function, *sources)
-    path = cache_folder() / "machine-code" / f"{function}-{name}"
+    path = cache_folder() / "kernels" / f"{function}-{name}"
     if not path.exists():
         write = f"sys.stdout.buffer.write(make({module!r}, {function!r}))"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,0 +1,65 @@
+"""`langmill vectors train` from end to end. [tests]"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import CommandLine
+
+from langmill.vectors.formats import Vectors, read_vectors
+
+pytest.importorskip("numba")
+ENGLISH = "The whale swam in the sea. The ship sailed on the sea!\nThe king sat on his throne, and so did the queen.\n"
+CHINESE = "鲸鱼在大海里游泳。轮船在大海上航行！\n国王坐在宝座上，王后也坐在宝座上。\n"
+
+
+def likeness(vectors: Vectors, one: str, other: str) -> float:
+    """Return the cosine of two words."""
+    a, b = (vectors.matrix[vectors.words.index(word)] for word in (one, other))
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("method", ["skipgram", "cbow", "fasttext"])
+def test_english_and_chinese(command: CommandLine, tmp_path: Path, method: str) -> None:
+    pytest.importorskip("rjieba")
+    (tmp_path / "english.txt").write_text(ENGLISH * 100, encoding="utf-8")
+    rows = [{"text": line} for line in CHINESE.splitlines() * 100]
+    (tmp_path / "中文.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    out = tmp_path / "out.vec"
+    arguments = ["vectors", "train", str(tmp_path), "-o", str(out), "--method", method, "--dim", "12"]
+    result = command(
+        *arguments, "--sample", "0", "--threads", "1", "--buckets", "1000", "--alpha", "0.1", "--json"
+    )
+    assert result.status == 0
+    told = json.loads(result.out)
+    vectors = read_vectors(out)
+    assert (told["words"], told["dim"], told["method"]) == (len(vectors.words), 12, method)
+    assert {"whale", "sea", "大海", "国王"} < set(vectors.words) and "。" not in vectors.words
+    assert likeness(vectors, "king", "queen") > likeness(vectors, "king", "whale")
+    assert likeness(vectors, "大海", "鲸鱼") > likeness(vectors, "大海", "王后")
+    assert "201 documents" in result.err and "loss" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "word2vec"], "'word2vec' is not one of 'skipgram', 'cbow', 'fasttext', 'glove'"),
+        (["--dim", "0"], "--dim: '0' is not allowed"),
+        (["--threads", "-2"], "--threads: '-2' is not allowed"),
+        (["--negative", "0"], "give --negative 5, or --hs"),
+        (["--min-count", "1000"], "lower --min-count"),
+        (["--resume"], "no state of an interrupted run"),
+    ],
+)
+def test_mistakes_are_one_line(
+    command: CommandLine, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(ENGLISH * 3, encoding="utf-8")
+    result = command("vectors", "train", str(text), "-o", str(tmp_path / "a.vec"), *arguments)
+    assert result.status == 2
+    assert message in result.err.splitlines()[-1]
+    assert not (tmp_path / "a.vec").exists()
