@@ -1,7 +1,8 @@
 """Training word vectors, beside gensim and fastText's own program.
 
 All read the same file, a sentence a line with spaces between the words, with the same settings, each in a
-process of its own, in turn. gensim is given the file's name (`corpus_file`), the fastest way it has. A peer
+process of its own, in turn. gensim is given the file's name (`corpus_file`), the fastest way it has; but for
+--quality sentences, because its threads lower the learning rate by what one of them has read of a file. A peer
 that is not installed is named and left out.
 
     .venv/bin/python benchmarks/vectors.py --corpus text.txt
@@ -98,6 +99,7 @@ def langmill(options: argparse.Namespace) -> Train:
 def gensim(options: argparse.Namespace) -> Train:
     """Return gensim's training."""
     from gensim.models import FastText, Word2Vec
+    from gensim.models.word2vec import LineSentence
 
     def train(file: str, seed: int) -> Trained:
         kind = FastText if options.method == "fasttext" else Word2Vec
@@ -114,10 +116,11 @@ def gensim(options: argparse.Namespace) -> Train:
             workers=options.threads,
             seed=seed,
         )
-        model.build_vocab(corpus_file=file)
+        text = {"corpus_iterable": LineSentence(file)} if options.quality else {"corpus_file": file}
+        model.build_vocab(**text)
         read = time.perf_counter()
         model.train(
-            corpus_file=file,
+            **text,
             total_examples=model.corpus_count,
             total_words=model.corpus_total_words,
             epochs=options.epochs,

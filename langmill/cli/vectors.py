@@ -88,7 +88,8 @@ def train(
     )
     say(f"read {read}")
     if as_json:
-        result = {"vectors": str(output), "words": len(trained.words), "dim": trained.width, **trained.facts}
+        losses = [float(loss) for loss in trained.facts.get("loss", "").split()]
+        result = {"vectors": str(output), "words": len(trained.words), "loss": losses, "facts": trained.facts}
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
     else:
         click.echo(f"{output}: {len(trained.words):,} words, {trained.width} numbers each")

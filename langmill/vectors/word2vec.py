@@ -101,7 +101,11 @@ def padded(columns: int) -> int:
 
 
 def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
-    """Return a trainer with fresh matrices: inputs random around zero as their authors draw them, outputs zero."""
+    """Return a trainer with fresh matrices: outputs zero, inputs uniform between -1/dim and 1/dim.
+
+    So fastText's program and gensim begin; word2vec's program takes half of that, from which CBOW learns a
+    small text less well (docs/log.md).
+    """
     vocabulary, dim = corpus.vocabulary, settings.dim
     words = len(vocabulary.words)
     pieces = None
@@ -109,11 +113,10 @@ def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
         pieces = number_pieces(vocabulary.words, settings.shortest, settings.longest, settings.buckets)
     rows = words + (len(pieces.buckets) if pieces else 0)
     inputs = zeros(rows, padded(dim), large_pages=True)
-    reach = (1.0 if pieces else 0.5) / dim
     random = np.random.default_rng(settings.seed)
     for begin in range(0, rows, 1000):
         block = inputs[begin : begin + 1000, :dim]
-        block[:] = (random.random(block.shape, np.float32) - np.float32(0.5)) * np.float32(2 * reach)
+        block[:] = (random.random(block.shape, np.float32) - np.float32(0.5)) * np.float32(2 / dim)
     paths = huffman_paths(vocabulary.counts) if settings.hs else None
     begins = np.concatenate([np.zeros(1, np.int64), corpus.ends])
     return Trainer(
@@ -151,7 +154,7 @@ def train_epoch(
 ) -> None:
     """Go through the chunks that are left of the epoch, which `progress` counts.
 
-    watch: called several times a second. What interrupts the process (KeyboardInterrupt, SystemExit) is passed
+    watch: called at the start and several times a second. What interrupts the process (KeyboardInterrupt, SystemExit) is passed
     on when the chunks in hand are done, `progress` being true: training can be taken up from there.
     """
     run = machinery()
@@ -165,6 +168,7 @@ def train_epoch(
     for thread in threads:
         thread.start()
     try:
+        watch(progress)
         for thread in threads:
             while thread.is_alive():
                 thread.join(LOOK_SECONDS)

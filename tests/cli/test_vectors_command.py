@@ -13,7 +13,7 @@ from langmill.vectors.formats import Vectors, read_vectors
 
 pytest.importorskip("numba")
 ENGLISH = "The whale swam in the sea. The ship sailed on the sea!\nThe king sat on his throne, and so did the queen.\n"
-CHINESE = "鲸鱼在大海里游泳。轮船在大海上航行！\n国王坐在宝座上，王后也坐在宝座上。\n"
+CHINESE = "鲸鱼喜欢海洋，轮船穿过海洋！\n国王坐上宝座，王后坐上宝座。\n"
 
 
 def likeness(vectors: Vectors, one: str, other: str) -> float:
@@ -36,10 +36,11 @@ def test_english_and_chinese(command: CommandLine, tmp_path: Path, method: str) 
     assert result.status == 0
     told = json.loads(result.out)
     vectors = read_vectors(out)
-    assert (told["words"], told["dim"], told["method"]) == (len(vectors.words), 12, method)
-    assert {"whale", "sea", "大海", "国王"} < set(vectors.words) and "。" not in vectors.words
+    assert told["words"] == len(vectors.words) and vectors.matrix.shape[1] == 12
+    assert told["facts"]["method"] == method and told["loss"][0] > told["loss"][4] > 0
+    assert {"whale", "sea", "海洋", "国王"} < set(vectors.words) and "。" not in vectors.words
     assert likeness(vectors, "king", "queen") > likeness(vectors, "king", "whale")
-    assert likeness(vectors, "大海", "鲸鱼") > likeness(vectors, "大海", "王后")
+    assert likeness(vectors, "海洋", "鲸鱼") > likeness(vectors, "海洋", "王后")
     assert "201 documents" in result.err and "loss" in result.err
 
 
