@@ -28,6 +28,7 @@ COMMANDS = {
     "chat": ("langmill.cli.chat", "Talk with a model that was made to chat."),
     "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
     "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),
+    "vectors": ("langmill.cli.vectors", "Word vectors: Word2Vec, FastText and GloVe from your text."),
     "export": (
         "langmill.cli.export",
         "Write a checkpoint as a plain folder for other programs, adapters merged.",
@@ -53,6 +54,9 @@ HABITS = {
     "dedup": "langmill data dedup FILE -o FILE",
     "dedupe": "langmill data dedup FILE -o FILE",
     "deduplicate": "langmill data dedup FILE -o FILE",
+    "word2vec": "langmill vectors train CORPUS --method skipgram -o FILE",
+    "fasttext": "langmill vectors train CORPUS --method fasttext -o FILE",
+    "glove": "langmill vectors train CORPUS --method glove -o FILE",
 }
 """Names that users bring from elsewhere, and what to type here."""
 

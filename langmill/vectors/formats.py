@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from langmill.core.errors import DataError
+from langmill.core.errors import ConfigError, DataError
+from langmill.core.files import atomic_write
 from langmill.text.streams import text_lines
+from langmill.vectors.table import WordVectors
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,14 @@ def parse(numbers: list[str], where: str) -> NDArray[np.float32]:
     if not np.isfinite(row).all():
         raise DataError(f"{where}: a number is not finite; expected finite ones")
     return row
+
+
+def write_vectors(path: Path | str, vectors: WordVectors) -> None:
+    """Write word vectors as text (`.vec`): how many words and numbers, then a word and its numbers a line."""
+    path = Path(path)
+    if path.suffix != ".vec":
+        raise ConfigError(f"{path}: unknown ending {path.suffix!r}; allowed: .vec")
+    lines = [f"{len(vectors.words)} {vectors.width}"]
+    for word, row in zip(vectors.words, vectors.matrix, strict=True):
+        lines.append(" ".join([word, *(format(number, ".9g") for number in row.tolist())]))
+    atomic_write(path, "\n".join(lines) + "\n")
