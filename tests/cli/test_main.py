@@ -47,7 +47,7 @@ def test_habits_are_answered(command: CommandLine, name: str, instead: str) -> N
 
 
 def test_unknown_commands(command: CommandLine) -> None:
-    assert "unknown command 'trian'; commands: quickstart, train" in command("trian").error
+    assert "unknown command 'trian'; commands: quickstart, data, train" in command("trian").error
     assert "did you mean train?" in command("trian").error
     assert "did you mean" not in command("xyzzy").error
 
