@@ -351,9 +351,7 @@ def fineweb(measured: Measured, limits: FinewebSettings) -> str:
     endings, marks = lines, _FINEWEB_ENDS
     if measured.unspaced:
         endings, marks = [line.rstrip().rstrip(_CLOSING) for line in lines], _FINEWEB_UNSPACED_ENDS
-    if len([1 for line in endings if line.endswith(marks)]) < limits.min_punctuated_lines * len(
-        lines
-    ):
+    if len([1 for line in endings if line.endswith(marks)]) < limits.min_punctuated_lines * len(lines):
         return "fineweb: lines without punctuation"
     short = limits.short_line // (ENGLISH_CHARACTERS_PER_CHARACTER if measured.unspaced else 1)
     if len([1 for line in lines if len(line) <= short]) > limits.max_short_lines * len(lines):
