@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import unicodedata
 from collections import Counter
@@ -61,13 +62,11 @@ _ODD = re.compile(
 
 def require(module: str, purpose: str) -> Any:
     """Import an optional module, or say how to install it."""
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{purpose} needs {module}; install it with `pip install 'langmill[data]'`"
+            f"{purpose} needs {module} ({error}); install it with `pip install 'langmill[data]'`"
         ) from error
 
 
