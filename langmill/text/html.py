@@ -31,7 +31,7 @@ _VOID = frozenset(
     "area base basefont br col embed frame hr img input link meta param source track wbr".split()
 )
 _TAG = re.compile(
-    rf"<(/?)({'|'.join(sorted([*_BLOCKS, *_INLINE], key=len, reverse=True))})"
+    rf"<(?=[/a-z])(/?)({'|'.join(sorted([*_BLOCKS, *_INLINE], key=len, reverse=True))})"
     r"(\s[^<>]*|\s*/)?>",
     re.IGNORECASE,
 )
