@@ -31,7 +31,7 @@ _VOID = frozenset(
     "area base basefont br col embed frame hr img input link meta param source track wbr".split()
 )
 _TAG = re.compile(
-    rf"<(/?)({'|'.join(sorted([*_BLOCKS, *_INLINE], key=len, reverse=True))})"
+    rf"<(?=[/a-z])(/?)({'|'.join(sorted([*_BLOCKS, *_INLINE], key=len, reverse=True))})"
     r"(\s[^<>]*|\s*/)?>",
     re.IGNORECASE,
 )
@@ -78,12 +78,12 @@ def strip_tags(text: str) -> tuple[str, int]:
     """
     if "<" not in text:
         return text, 0
+    text, comments = _drop_elements(text, _COMMENT)
     tags = [(match[1], match[2].lower(), match[3] or "") for match in _TAG.finditer(text)]
     ended = {name for slash, name, _ in tags if slash}
-    sure = bool(ended) or any("=" in rest for _, _, rest in tags)
+    sure = comments > 0 or bool(ended) or any("=" in rest for _, _, rest in tags)
     if not sure and not any(name in _SURE_VOID for _, name, _ in tags):
         return text, 0
-    text, comments = _drop_elements(text, _COMMENT)
     text, scripts = _drop_elements(text, _SCRIPT)
     text, prologues = _PROLOGUE.subn("", text)
     removed = comments + scripts + prologues
@@ -110,9 +110,8 @@ def _drop_elements(text: str, opening: re.Pattern[str]) -> tuple[str, int]:
     """
     pieces: list[str] = []
     end = 0
-    endless: set[str] = (
-        set()
-    )  # looked for once only: a text of a million beginnings takes no longer than another
+    # An end is looked for in vain only once, so a million beginnings take no longer than other text.
+    endless: set[str] = set()
     for begin in opening.finditer(text):
         name = (begin[1] or "").lower()
         if begin.start() < end or name in endless:

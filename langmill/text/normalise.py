@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import unicodedata
 from collections import Counter
@@ -61,13 +62,11 @@ _ODD = re.compile(
 
 def require(module: str, purpose: str) -> Any:
     """Import an optional module, or say how to install it."""
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{purpose} needs {module}; install it with `pip install 'langmill[data]'`"
+            f"{purpose} needs {module} ({error}); install it with `pip install 'langmill[data]'`"
         ) from error
 
 
@@ -95,10 +94,10 @@ def _mend_line(line: str) -> str:
             return line.encode("gb18030").decode("utf-8")
         except UnicodeError:
             pass  # the usual case: a line of good Chinese that has one of these characters
-    line = _LATIN_MOJIBAKE.sub(_mend_run, line)
     if _MOJIBAKE.search(line):
         line = require("ftfy", "repairing mojibake").fix_encoding(line)
-    return line
+    # After ftfy, since Cyrillic in UTF-8 looks like this too.
+    return _LATIN_MOJIBAKE.sub(_mend_run, line)
 
 
 def _mend_run(match: re.Match[str]) -> str:
@@ -226,41 +225,42 @@ class Normaliser:
     def __call__(self, text: str) -> Outcome:
         counts: Counter[str] = Counter()
         for _ in range(_MAXIMUM_ROUNDS):
-            before, mended = text, counts["mojibake"]
-            text = self._once(text, counts)
-            # What is mended or joined can be mojibake again, written wrongly twice; else once is enough.
-            if text == before or not (counts["mojibake"] > mended or self._is_mojibake(text)):
+            before = text
+            text, again = self._once(text, counts)
+            # What was mended or put together may be mojibake, or invisible, in its turn; else once is enough.
+            if text == before or not (again or self._is_mojibake(text)):
                 break
         return Outcome(text, "", +counts)
 
     def _is_mojibake(self, text: str) -> bool:
-        return self._mojibake and not text.isascii() and repair_mojibake(text)[0] != text
+        return self._mojibake and repair_mojibake(text)[1] > 0
 
-    def _once(self, text: str, counts: Counter[str]) -> str:
+    def _once(self, text: str, counts: Counter[str]) -> tuple[str, bool]:
+        """Return the text changed in every way once, and whether that may bring more to light."""
+        again = False
         if _ODD.search(text):
             if self._spaces:
-                text = self._change(text, counts, "white space", lambda text: _LINE_ENDS.sub("\n", text))
+                text = _count(counts, "white space", text, _LINE_ENDS.sub("\n", text))
             if self._invisible:
                 text, changes = drop_invisible(text)
                 counts["invisible characters"] += changes
             if self._mojibake:
                 text, changes = repair_mojibake(text)
                 counts["mojibake"] += changes
+                again = changes > 0
         if self._form != "none":
-            text = self._change(text, counts, "Unicode form", self._in_form)
+            formed = unicodedata.normalize("NFKC" if self._form == "nfkc" else "NFC", text)
+            again |= formed != text
+            text = _count(counts, "Unicode form", text, formed)
         if self._chinese != "keep":
-            text = self._change(
-                text, counts, "Chinese script", lambda text: convert_chinese(text, self._chinese)
-            )
+            text = _count(counts, "Chinese script", text, convert_chinese(text, self._chinese))
         if self._spaces:
-            text = self._change(text, counts, "white space", tidy_spaces)
-        return text
+            text = _count(counts, "white space", text, tidy_spaces(text))
+        return text, again
 
-    def _in_form(self, text: str) -> str:
-        return unicodedata.normalize("NFKC" if self._form == "nfkc" else "NFC", text)
 
-    @staticmethod
-    def _change(text: str, counts: Counter[str], name: str, change: Callable[[str], str]) -> str:
-        changed = change(text)
-        counts[name] |= changed != text
-        return changed
+def _count(counts: Counter[str], name: str, text: str, changed: str) -> str:
+    """Note once that a document was changed so, and return it changed."""
+    if changed != text:
+        counts[name] = 1
+    return changed

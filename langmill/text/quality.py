@@ -15,7 +15,7 @@ the papers'. For Chinese they are converted (see `measured`), and what has no co
 | a line ends well with                    | . ! ? and quotes       | 。！？ …… and closing quotes too                 |
 | words in a line, at least                | 3                      | 5 characters                                    |
 
-Stop words are asked of English and Chinese only.
+Other languages are asked for two stop words of their own, where py3langid knows them and stopwordsiso has a list.
 
 Papers: C4, Raffel et al. 2020, section 2.2; Gopher, Rae et al. 2021, appendix A.1.1 and table A1; FineWeb, Penedo et
 al. 2024, section 3.6.
@@ -23,6 +23,7 @@ al. 2024, section 3.6.
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections import Counter
@@ -33,13 +34,14 @@ from pydantic import Field
 
 from langmill.core.config import Settings
 from langmill.core.errors import did_you_mean
-from langmill.text.language import identify
+from langmill.text.language import UNKNOWN, identifier, identify
 from langmill.text.measured import (
     CHARACTERS_PER_WORD,
     ENGLISH_CHARACTERS_PER_CHARACTER,
     Measured,
     duplicate_shares,
 )
+from langmill.text.normalise import require
 from langmill.text.steps import Outcome
 
 REASONS: dict[str, str] = {
@@ -312,7 +314,17 @@ def _has_stop_words(measured: Measured, needed: int) -> bool:
         return not measured.chinese or sum(sign in measured.text for sign in _STOP_CHARACTERS) >= needed
     if len(_STOP_WORDS.intersection(measured.words)) >= needed:
         return True
-    return identify(measured.text) not in ("en", "und")
+    code = identify(measured.text)
+    if code in ("en", UNKNOWN):
+        return False
+    known = _stop_words(code)
+    return not known or len(known.intersection(measured.text.lower().split())) >= needed
+
+
+@functools.cache
+def _stop_words(code: str) -> frozenset[str]:
+    """Return the stop words of a language; none where there is no list of them."""
+    return frozenset(require("stopwordsiso", "Gopher's rule of stop words").stopwords(code))
 
 
 def gopher_repetition(measured: Measured, limits: GopherSettings) -> str:
@@ -395,6 +407,8 @@ class QualityFilter:
     def __init__(self, limits: Mapping[str, Settings]) -> None:
         """limits: filter's name → its settings, in the order of filtering."""
         self._limits = dict(limits)
+        if "gopher" in limits:
+            identifier(), _stop_words("de")  # what is missing is told here, not while documents are cleaned
 
     def __call__(self, text: str) -> Outcome:
         measured = Measured(text)
