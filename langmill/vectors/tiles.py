@@ -199,19 +199,3 @@ def add_row(typing, target, source, factor, columns):
         return context.get_dummy_value()
 
     return types.void(INTEGER, INTEGER, types.float32, INTEGER), generate
-
-
-@intrinsic
-def fetch(typing, row, columns):
-    """Bring a row nearer, for writing."""
-
-    def generate(context, builder, signature, arguments):
-        row, columns = arguments
-        pointer = ir.IntType(8).as_pointer()
-        bring = declare(builder, "prefetch.p0", ir.VoidType(), pointer, SIZE, SIZE, SIZE)
-        with cgutils.for_range(builder, builder.sdiv(columns, WORD(STEP)), intp=WORD) as loop:
-            line = builder.add(row, builder.shl(loop.index, WORD(6)))
-            builder.call(bring, (builder.inttoptr(line, pointer), SIZE(0), SIZE(3), SIZE(1)))
-        return context.get_dummy_value()
-
-    return types.void(INTEGER, INTEGER), generate

@@ -115,7 +115,7 @@ def facts_of(settings: VectorSettings, losses: list[float]) -> dict[str, str]:
 
 def describe(trainer: Trainer, progress: Progress) -> str:
     """Say how far training has come."""
-    share = trainer.tokens_before(progress.chunk) / trainer.begins[-1]
+    share = trainer.tokens_before(progress.chunk) / trainer.corpus.begins[-1]
     return f"epoch {progress.epoch + 1}/{trainer.settings.epochs}, {100 * share:.0f} % of it done"
 
 
@@ -130,7 +130,7 @@ class Teller:
 
     def __call__(self, progress: Progress) -> None:
         trainer, now = self._trainer, self._clock()
-        total = int(trainer.begins[-1])
+        total = int(trainer.corpus.begins[-1])
         read = progress.epoch * total + trainer.tokens_before(progress.chunk)
         if self._read < 0:
             self._said, self._read = now, read

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from langmill.core.machine_code import machine_code
 from langmill.vectors import layout
-from langmill.vectors.corpus import EncodedCorpus
+from langmill.vectors.corpus import SENTENCE_WORDS, EncodedCorpus
 from langmill.vectors.sampling import POWER, Paths, alias_table, huffman_paths
 from langmill.vectors.settings import VectorSettings
 from langmill.vectors.subwords import Pieces, number_pieces
@@ -47,8 +47,6 @@ class Trainer:
     paths: Paths | None
     alias: NDArray[np.uint64]
     keep: NDArray[np.float32]
-    begins: NDArray[np.int64]
-    """(sentences + 1,)."""
     first: NDArray[np.int64]
     """(chunks + 1,): each chunk's first sentence."""
 
@@ -59,7 +57,7 @@ class Trainer:
 
     def tokens_before(self, chunk: int) -> int:
         """Words of the corpus before a chunk."""
-        return int(self.begins[self.first[chunk]])
+        return int(self.corpus.begins[self.first[chunk]])
 
 
 @dataclass
@@ -118,7 +116,6 @@ def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
         block = inputs[begin : begin + 1000, :dim]
         block[:] = (random.random(block.shape, np.float32) - np.float32(0.5)) * np.float32(2 / dim)
     paths = huffman_paths(vocabulary.counts) if settings.hs else None
-    begins = np.concatenate([np.zeros(1, np.int64), corpus.ends])
     return Trainer(
         corpus=corpus,
         settings=settings,
@@ -128,8 +125,7 @@ def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:
         paths=paths,
         alias=alias_table(vocabulary.counts.astype(np.float64) ** POWER),
         keep=vocabulary.keep(settings.sample).astype(np.float32),
-        begins=begins,
-        first=cut(begins, CHUNK_TOKENS),
+        first=cut(corpus.begins, CHUNK_TOKENS),
     )
 
 
@@ -190,7 +186,7 @@ def machinery() -> Callable[[int, int], None]:
 
 def rates_of(trainer: Trainer, epoch: int) -> NDArray[np.float32]:
     """Return each chunk's learning rate: it falls with the words read, linearly from alpha to min_alpha."""
-    read = trainer.begins[trainer.first[:-1]] / trainer.begins[-1]
+    read = trainer.corpus.begins[trainer.first[:-1]] / trainer.corpus.begins[-1]
     settings = trainer.settings
     return np.array([settings.rate_at(done) for done in (epoch + read) / settings.epochs], np.float32)
 
@@ -223,7 +219,7 @@ def plan_of(trainer: Trainer, progress: Progress) -> tuple[NDArray[np.int64], li
         layout.RATES: rates,
         layout.LOSSES: progress.losses,
         layout.PREDICTIONS: progress.predictions,
-        layout.BEGINS: trainer.begins,
+        layout.BEGINS: trainer.corpus.begins,
         layout.IDS: trainer.corpus.ids,
         layout.KEEP: trainer.keep,
         layout.INPUT: trainer.inputs,
@@ -256,7 +252,7 @@ def lane_of(trainer: Trainer) -> list[NDArray[Any]]:
     changes[:] = deltas.ctypes.data + 4 * columns * np.arange(len(deltas))
     buffers: dict[int, NDArray[Any]] = {
         layout.OWN: lane,
-        layout.KEPT: zeros(1, int(np.diff(trainer.begins).max()), np.int32),
+        layout.KEPT: zeros(1, SENTENCE_WORDS, np.int32),
         layout.INPUTS: zeros(1, inputs, np.int64),
         layout.CHANGES: changes,
         layout.TARGETS: zeros(1, targets, np.int64),

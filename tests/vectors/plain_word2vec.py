@@ -55,7 +55,9 @@ class Plain:
         for chunk, rate in enumerate(rates_of(trainer, progress.epoch)):
             draw = Draws(seed, chunk)
             for sentence in range(trainer.first[chunk], trainer.first[chunk + 1]):
-                words = trainer.corpus.ids[trainer.begins[sentence] : trainer.begins[sentence + 1]]
+                words = trainer.corpus.ids[
+                    trainer.corpus.begins[sentence] : trainer.corpus.begins[sentence + 1]
+                ]
                 kept = [w for w in words if trainer.keep[w] >= 1 or (draw() >> 40) / 2**24 < trainer.keep[w]]
                 for place in range(len(kept)):
                     reach = 1 + ((draw() >> 32) * self.settings.window >> 32)
