@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -34,10 +34,17 @@ class WordVectors:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Word → its row."""
-        return {word: row for row, word in enumerate(self.words)}
+        """Word → its row; of a word that comes twice, the first."""
+        rows = range(len(self.words) - 1, -1, -1)
+        return dict(zip(reversed(self.words), rows, strict=True))
 
     @property
     def width(self) -> int:
         """Numbers a vector."""
         return self.matrix.shape[1]
+
+    def take(self, words: list[str]) -> WordVectors:
+        """Return the vectors of some words of the vocabulary, in their order."""
+        rows = [self.index[word] for word in words]
+        counts = None if self.counts is None else self.counts[rows]
+        return replace(self, words=words, matrix=self.matrix[rows], counts=counts)
