@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,22 @@ from numpy.typing import NDArray
 from langmill.core.errors import DataError
 from langmill.vectors.table import Subwords, WordVectors
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = dict[str, NDArray[Any]]
 
 
 def write_npz(path: Path, vectors: WordVectors) -> None:
     """Write arrays of numpy, not compressed."""
-    facts = np.frombuffer(json.dumps(vectors.facts, ensure_ascii=False).encode(), np.uint8)
+    arrays: dict[str, Any] = arrays_of(vectors)
+    arrays["facts"] = np.frombuffer(json.dumps(vectors.facts, ensure_ascii=False).encode(), np.uint8)
     with open(path, "wb") as stream:
-        np.savez(stream, **arrays_of(vectors), facts=facts)
+        np.savez(stream, **arrays)
 
 
 def write_safetensors(path: Path, vectors: WordVectors) -> None:
     """Write a file of safetensors."""
     from safetensors.numpy import save_file
 
-    save_file(dict(arrays_of(vectors)), path, metadata=vectors.facts or None)
+    save_file(arrays_of(vectors), path, metadata=vectors.facts or None)
 
 
 def read_npz(path: Path) -> WordVectors:
@@ -69,7 +70,7 @@ def read_safetensors(path: Path) -> WordVectors:
 def arrays_of(vectors: WordVectors) -> Arrays:
     """Return the arrays of word vectors."""
     words = [word.encode() for word in vectors.words]
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: Arrays = {
         "words": np.frombuffer(b"".join(words), np.uint8),
         "offsets": np.cumsum([0, *map(len, words)], dtype=np.int64),
         "matrix": np.ascontiguousarray(vectors.matrix, np.float32),
@@ -125,7 +126,7 @@ def vectors_of(path: Path, arrays: Arrays, facts: Any) -> WordVectors:
         ):
             raise DataError(f"{path}: {name} holds a number that is not finite; the file is damaged")
     try:
-        words = [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        words = [data[begin:end].decode() for begin, end in pairwise(offsets.tolist())]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: a word is not UTF-8; the file is damaged") from error
     return WordVectors(words, matrix, counts, subwords, facts)
