@@ -99,7 +99,11 @@ def runs_of(
         )
         full = filled >= limit
         if full and len(keys) < slots:
-            small, keys, counts = (keys, counts), np.full(2 * len(keys), EMPTY, np.int64), np.zeros(2 * len(keys), np.int64)
+            small, keys, counts = (
+                (keys, counts),
+                np.full(2 * len(keys), EMPTY, np.int64),
+                np.zeros(2 * len(keys), np.int64),
+            )
             move_pairs(*small, keys, counts)
             continue
         used = np.flatnonzero(keys != EMPTY)
@@ -114,7 +118,9 @@ def kept(run: Run, path: Path, full: bool) -> Run:
     """Return the run, from disk where the memory is needed for the next."""
     if not full:
         return run
-    keys, counts = (np.memmap(f"{path}{end}", np.int64, "w+", shape=run[0].shape) for end in ("-keys", "-counts"))
+    keys, counts = (
+        np.memmap(f"{path}{end}", np.int64, "w+", shape=run[0].shape) for end in ("-keys", "-counts")
+    )
     keys[:], counts[:] = run
     return keys, counts
 

@@ -6,7 +6,8 @@ equation 8, over the cells of the matrix of words and contexts that are not zero
     J = sum of f(X) (w · c + b_w + b_c - log X)²,    f(X) = min(1, (X / x_max) ** power)
 
 AdaGrad (Duchi et al. 2011) divides each number's step by the root of the sum of its squared slopes, which
-begins at 1 as in the authors' program. A word's vector is w + c (section 4.2).
+begins at 1 as in the authors' program (that one has the learning rate within the squares too, to little effect).
+A word's vector is w + c (section 4.2).
 """
 
 from __future__ import annotations
@@ -77,13 +78,17 @@ def train_glove(
         if not len(table.pairs):
             raise DataError("no two words of the text stand in one line; give lines of several words")
         where = "on disk" if table.on_disk else "in memory"
-        say(f"{format_count(len(table.pairs))} pairs of words that come within {settings.window} words, {where}")
+        say(
+            f"{format_count(len(table.pairs))} pairs of words that come within {settings.window} words, {where}"
+        )
         arrays, progress = start(len(corpus.vocabulary.words), settings), Progress()
         if resume and state is not None:
             progress = Progress(**load_state(state, settings, corpus.fingerprint(), arrays=arrays))
             say(f"resuming at {describe(table, settings, progress)}")
         train(corpus, table, settings, arrays, progress, state)
-    facts = {name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None}
+    facts = {
+        name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None
+    }
     facts |= {"alpha": f"{settings.learning_rate:g}", "threads": str(settings.workers)}
     facts["loss"] = " ".join(f"{loss:.6f}" for loss in progress.losses)
     matrix = arrays["words"][:, : settings.dim] + arrays["contexts"][:, : settings.dim]
@@ -140,7 +145,9 @@ def train_epoch(table: Cooccurrences, settings: VectorSettings, arrays: Arrays, 
     while progress.block < len(order):
         block = int(order[progress.block])
         pairs = table.pairs[table.ends[block - 1] if block else 0 : table.ends[block]]
-        pairs = pairs[np.random.default_rng([settings.seed, 3, progress.epoch, block]).permutation(len(pairs))]
+        pairs = pairs[
+            np.random.default_rng([settings.seed, 3, progress.epoch, block]).permutation(len(pairs))
+        ]
         loss, interruption = train_block(pairs, settings, arrays)
         progress.loss += loss
         progress.block += 1
@@ -169,11 +176,20 @@ def train_block(
     from langmill.vectors.glove_kernels import train_pairs
 
     losses = np.zeros(settings.workers)
-    matrices = [arrays[name] for name in ("words", "contexts", "word_squares", "context_squares")]
-    numbers = [np.float32(number) for number in (settings.x_max, settings.power, settings.learning_rate)]
+    x_max, power, rate = map(np.float32, (settings.x_max, settings.power, settings.learning_rate))
 
     def work(place: int, part: NDArray[Any]) -> None:
-        losses[place] = train_pairs(part, *matrices, settings.dim, *numbers)
+        losses[place] = train_pairs(
+            part,
+            arrays["words"],
+            arrays["contexts"],
+            arrays["word_squares"],
+            arrays["context_squares"],
+            settings.dim,
+            x_max,
+            power,
+            rate,
+        )
 
     parts = np.array_split(pairs, settings.workers)
     threads = [threading.Thread(target=work, args=each, daemon=True) for each in enumerate(parts)]

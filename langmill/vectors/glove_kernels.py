@@ -103,6 +103,13 @@ def train_pairs(pairs, words, contexts, word_squares, context_squares, dim, x_ma
         )
         if low != high:
             loss += step(
-                words[high], contexts[low], word_squares[high], context_squares[low], dim, target, weight, rate
+                words[high],
+                contexts[low],
+                word_squares[high],
+                context_squares[low],
+                dim,
+                target,
+                weight,
+                rate,
             )
     return loss

@@ -9,6 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows of length 1; zeros stay zeros."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1), np.float32)
+
+
 @dataclass(frozen=True)
 class Subwords:
     """FastText's character n-grams (Bojanowski et al. 2017): vectors of hashed pieces."""
@@ -37,6 +43,11 @@ class WordVectors:
         """Word → its row; of a word that comes twice, the first."""
         rows = range(len(self.words) - 1, -1, -1)
         return dict(zip(reversed(self.words), rows, strict=True))
+
+    @cached_property
+    def units(self) -> NDArray[np.float32]:
+        """(words, width): the vectors at length 1; a vector of zeros stays one."""
+        return unit(self.matrix)
 
     @property
     def width(self) -> int:
