@@ -132,9 +132,12 @@ def read_word2vec(reader: Reader) -> WordVectors:
         if reader.peek(1) == b"\n":  # word2vec ends a row with it, gensim does not
             reader.take(1)
         words.append(reader.text_until(b" "))
+        row = np.frombuffer(reader.take(4 * width), "<f4")
         if len(words) > len(matrix):
-            matrix.resize((min(count, 2 * len(matrix) + BLOCK_ROWS), width), refcheck=False)
-        matrix[len(words) - 1] = np.frombuffer(reader.take(4 * width), "<f4")
+            matrix.resize(
+                (min(count, 2 * len(matrix) + 1 + READ_BYTES // (4 * width)), width), refcheck=False
+            )
+        matrix[len(words) - 1] = row
     if reader.peek(2) not in (b"", b"\n"):
         raise reader.fault(
             f"the file goes on behind the {count:,} words that its first line tells of; it is damaged"
