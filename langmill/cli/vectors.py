@@ -1,4 +1,4 @@
-"""`langmill vectors`: train word vectors. [cli]"""
+"""`langmill vectors`: train word vectors, and ask them. [cli]"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import click
 
+from langmill.cli import vectors_query
 from langmill.cli.options import settings_options
 from langmill.vectors.settings import VectorSettings
 
@@ -16,6 +17,10 @@ from langmill.vectors.settings import VectorSettings
 @click.group()
 def vectors() -> None:
     """Train word vectors, and ask them."""
+
+
+for command in ("similar", "analogy", "odd", "distance", "evaluate", "picture", "convert"):
+    vectors.add_command(getattr(vectors_query, command))
 
 
 @vectors.command()

@@ -6,14 +6,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from langmill.core.config import resolve
-from langmill.core.errors import CheckpointError, ConfigError
-from langmill.core.files import atomic_folder, make_folder, read_json, write_json
+from numpy.typing import NDArray
+
+from langmill.core.errors import ConfigError
+from langmill.core.files import make_folder
 from langmill.core.log import format_count, format_seconds, say, warn
 from langmill.text.documents import Document
 from langmill.vectors.corpus import EncodedCorpus, Words, encode_corpus
 from langmill.vectors.settings import VectorSettings
+from langmill.vectors.state import load_state, save_state
 from langmill.vectors.table import WordVectors
 from langmill.vectors.word2vec import Progress, Trainer, fresh, prepare, train_epoch, vectors_of
 
@@ -21,8 +24,6 @@ SAVE_SECONDS = 60.0
 """After an epoch that ends so long after the last time, the state is saved."""
 SPEAK_SECONDS = 10.0
 """How often progress is told."""
-FREE = {"threads"}
-"""Settings that a resumed run may change."""
 
 
 def train_vectors(
@@ -59,7 +60,7 @@ def train_vectors(
         if settings.method == "glove":
             from langmill.vectors.glove import train_glove
 
-            vectors = train_glove(corpus, settings)
+            vectors = train_glove(corpus, settings, state=state, resume=resume)
         else:
             vectors = train_word2vec(corpus, settings, state=state, resume=resume)
     if output is not None:
@@ -79,8 +80,16 @@ def train_word2vec(
     losses: list[float] = []
     progress = fresh(trainer)
     if resume and state is not None:
-        progress, losses = load_state(state, trainer)
+        kept = load_state(state, settings, corpus.fingerprint(), arrays=arrays_of(trainer, progress))
+        progress.epoch, progress.chunk, losses = kept["epoch"], kept["chunk"], kept["losses"]
         say(f"resuming at {describe(trainer, progress)}")
+
+    def save() -> None:
+        if state is not None:
+            arrays = arrays_of(trainer, progress)
+            kept = progress_of(progress, losses)
+            save_state(state, settings, corpus.fingerprint(), progress=kept, arrays=arrays)
+
     saved = time.monotonic()
     teller = Teller(trainer)
     try:
@@ -89,13 +98,12 @@ def train_word2vec(
             losses.append(progress.loss())
             say(f"epoch {progress.epoch + 1}/{settings.epochs}: loss {losses[-1]:.4f}")
             progress = fresh(trainer, progress.epoch + 1)
-            left = progress.epoch < settings.epochs
-            if state is not None and left and time.monotonic() - saved > SAVE_SECONDS:
-                save_state(state, trainer, progress, losses)
+            if progress.epoch < settings.epochs and time.monotonic() - saved > SAVE_SECONDS:
+                save()
                 saved = time.monotonic()
     except (KeyboardInterrupt, SystemExit):
+        save()
         if state is not None:
-            save_state(state, trainer, progress, losses)
             say(f"stopped at {describe(trainer, progress)}; go on with the same command and --resume")
         raise
     return vectors_of(trainer, facts_of(settings, losses))
@@ -146,48 +154,16 @@ class Teller:
         )
 
 
-def save_state(folder: Path, trainer: Trainer, progress: Progress, losses: list[float]) -> None:
-    """Write what is needed to go on."""
-    from safetensors.numpy import save_file
+def progress_of(progress: Progress, losses: list[float]) -> dict[str, Any]:
+    """Return how far training has come, as a state keeps it."""
+    return {"epoch": progress.epoch, "chunk": progress.chunk, "losses": losses}
 
-    record = {
-        "settings": trainer.settings.model_dump(mode="json"),
-        "corpus": trainer.corpus.fingerprint(),
-        "epoch": progress.epoch,
-        "chunk": progress.chunk,
-        "losses": losses,
+
+def arrays_of(trainer: Trainer, progress: Progress) -> dict[str, NDArray[Any]]:
+    """Return the arrays that a state keeps."""
+    return {
+        "inputs": trainer.inputs,
+        "outputs": trainer.outputs,
+        "losses": progress.losses,
+        "predictions": progress.predictions,
     }
-    with atomic_folder(folder) as aside:
-        arrays = {"inputs": trainer.inputs, "outputs": trainer.outputs}
-        save_file(
-            arrays | {"losses": progress.losses, "predictions": progress.predictions},
-            aside / "arrays.safetensors",
-        )
-        write_json(aside / "state.json", record)
-
-
-def load_state(folder: Path, trainer: Trainer) -> tuple[Progress, list[float]]:
-    """Read into the trainer's matrices what `save_state` wrote; return how far it had come, and epochs' losses."""
-    from safetensors import safe_open
-
-    if not (folder / "state.json").is_file():
-        raise CheckpointError(f"{folder}: there is no state of an interrupted run; leave out --resume")
-    record = read_json(folder / "state.json")
-    then, now = resolve(VectorSettings, record["settings"], source=str(folder)), trainer.settings
-    changed = [name for name in VectorSettings.model_fields if getattr(then, name) != getattr(now, name)]
-    if changed := [name for name in changed if name not in FREE]:
-        raise CheckpointError(
-            f"{folder}: is of a run with other settings: "
-            + ", ".join(f"--{name.replace('_', '-')} {getattr(then, name)}" for name in changed)
-            + "; give the same, or leave out --resume"
-        )
-    if record["corpus"] != trainer.corpus.fingerprint():
-        raise CheckpointError(f"{folder}: is of a run on another text; give the same, or leave out --resume")
-    progress = fresh(trainer, record["epoch"])
-    progress.chunk = record["chunk"]
-    with safe_open(folder / "arrays.safetensors", "np") as arrays:
-        trainer.inputs[:] = arrays.get_tensor("inputs")
-        trainer.outputs[:] = arrays.get_tensor("outputs")
-        progress.losses[:] = arrays.get_tensor("losses")
-        progress.predictions[:] = arrays.get_tensor("predictions")
-    return progress, record["losses"]
