@@ -28,6 +28,7 @@ COMMANDS = {
     "chat": ("langmill.cli.chat", "Talk with a model that was made to chat."),
     "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
     "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),
+    "vectors": ("langmill.cli.vectors", "Word vectors: Word2Vec, FastText and GloVe from your text."),
     "export": (
         "langmill.cli.export",
         "Write a checkpoint as a plain folder for other programs, adapters merged.",

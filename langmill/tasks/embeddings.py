@@ -34,7 +34,7 @@ def find_vectors(path: str, tokenizer: Tokenizer, part: Part) -> Start:
     """Read the vectors of the tokenizer's tokens from a file, and say how many it has, of `part`'s text too."""
     names = {number: spellings(tokenizer, number) for number in range(len(tokenizer))}
     vectors = read_vectors(path, wanted={name for row in names.values() for name in row})
-    place = {word: row for row, word in enumerate(vectors.words)}
+    place = vectors.index
     found = {
         number: place[next(name for name in row if name in place)]
         for number, row in names.items()
@@ -42,18 +42,14 @@ def find_vectors(path: str, tokenizer: Tokenizer, part: Part) -> Start:
     }
     if not found:
         raise DataError(
-            f"--embeddings {path}: none of its {vectors.total:,} words is a token of this run's tokenizer; use vectors"
-            " of the text's language"
+            f"--embeddings {path}: none of its words is a token of this run's tokenizer; use vectors of the text's"
+            " language"
         )
     ids = np.array(list(found))
     counts = np.bincount(part.tokens[:SURVEY_TOKENS], minlength=len(tokenizer))
     say(
         f"embeddings: {len(found):,} of {len(tokenizer):,} tokens found in {path}, "
         f"{counts[ids].sum() / max(1, counts.sum()):.0%} of the running text"
-        + (
-            f"; {vectors.repeated:,} words occur again there, their first vector counts"
-            * bool(vectors.repeated)
-        )
     )
     return Start(ids, vectors.matrix[list(found.values())])
 

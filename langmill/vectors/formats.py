@@ -1,39 +1,130 @@
-"""Text files of word vectors, as word2vec, fastText (`.vec`) and GloVe write them. [vectors]"""
+"""Files of word vectors: what each ending means, and the text form. [vectors]
+
+    .vec .txt      text, as word2vec, fastText and (without a first line of sizes) GloVe write it
+    .bin           word2vec's binary form, or fastText's own where words have pieces; see `binary`
+    .npz           arrays of numpy, without pickle      } keep everything: counts, pieces, facts,
+    .safetensors   the same arrays                      } and any word; see `arrays`
+
+All are read packed as `.gz` or `.zst` too, but for the last two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from langmill.core.errors import DataError
+from langmill.core.errors import ConfigError, DataError
+from langmill.core.files import atomic_write
+from langmill.core.log import warn
+from langmill.text.paths import split_ending
 from langmill.text.streams import text_lines
+from langmill.vectors.arrays import read_npz, read_safetensors, write_npz, write_safetensors
+from langmill.vectors.binary import read_binary, write_fasttext, write_word2vec
+from langmill.vectors.table import WordVectors
+
+BLOCK_ROWS = 1000
+UNWRITABLE = frozenset(" \t\n\v\f\r\0")
+"""What ends a word in a file of word2vec or fastText."""
+ENDINGS = (".vec", ".txt", ".bin", ".npz", ".safetensors")
 
 
-@dataclass(frozen=True)
-class Vectors:
-    """Words and their vectors, in the file's order."""
+def write_vectors(path: Path | str, vectors: WordVectors) -> None:
+    """Write word vectors in the form that the file's ending says.
 
-    words: list[str]
-    matrix: NDArray[np.float32]
-    """(words, width)."""
-    total: int
-    """Words in the file, those that were not wanted included."""
-    repeated: int
-    """Lines left out because their word had come before."""
-
-
-def read_vectors(path: Path | str, *, wanted: Container[str] | None = None) -> Vectors:
-    """Read a text file of vectors, `.gz` and `.zst` too; wanted: the words to keep, of a file that may be huge.
-
-    word2vec and fastText begin with a line of how many words and numbers follow, GloVe does not. Raises
-    DataError with file:line where a line does not fit.
+    Raises ConfigError for an unknown ending, DataError for a word that the form has no room for (nothing is
+    written then), a word that comes twice, and numbers that are not finite.
     """
     path = Path(path)
-    rows: dict[str, NDArray[np.float32]] = {}
+    ending = path.suffix.lower()
+    writers: dict[str, Callable[[Path, WordVectors], None]] = {
+        ".vec": write_text,
+        ".txt": write_text,
+        ".bin": write_fasttext if vectors.subwords else write_word2vec,
+        ".npz": write_npz,
+        ".safetensors": write_safetensors,
+    }
+    if ending not in writers:
+        raise ConfigError(f"{path}: unknown ending {ending!r}; allowed: {' '.join(ENDINGS)}")
+    check(path, vectors, any_word=ending in (".npz", ".safetensors"))
+    if vectors.subwords and ending in (".vec", ".txt"):
+        warn(
+            f"{path}: text has no room for the vectors of pieces of words, so that unknown words will have none;"
+            " .bin, .npz and .safetensors keep them"
+        )
+    atomic_write(path, lambda aside: writers[ending](aside, vectors))
+
+
+def check(path: Path, vectors: WordVectors, *, any_word: bool) -> None:
+    """Refuse what a file could not give back."""
+    if not vectors.words:
+        raise DataError(f"{path}: there is no word to write")
+    if len(vectors.index) < len(vectors.words):
+        twice = next(word for row, word in enumerate(vectors.words) if vectors.index[word] != row)
+        raise DataError(f"{path}: the word {twice!r} comes twice; merge its vectors first")
+    for word in vectors.words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{path}: the word {word!r} is no valid text; repair or leave it out") from error
+        if not any_word and (not word or not UNWRITABLE.isdisjoint(word)):
+            raise DataError(
+                f"{path}: the word {word!r} has no place in this form, where white space ends a word; write .npz or"
+                " .safetensors, or join its parts with _"
+            )
+    for row in range(0, len(vectors.words), BLOCK_ROWS):
+        finite = np.isfinite(vectors.matrix[row : row + BLOCK_ROWS]).all(1)
+        if not finite.all():
+            word = vectors.words[row + int(np.argmin(finite))]
+            raise DataError(f"{path}: the vector of {word!r} has a number that is not finite")
+
+
+def write_text(path: Path, vectors: WordVectors) -> None:
+    """Write how many words and numbers, then a word and its numbers a line, exact to the bit."""
+    row_form = " %.9g" * vectors.width + "\n"
+    with open(path, "w", encoding="utf-8", newline="\n") as stream:
+        stream.write(f"{len(vectors.words)} {vectors.width}\n")
+        for begin in range(0, len(vectors.words), BLOCK_ROWS):
+            rows = vectors.matrix[begin : begin + BLOCK_ROWS].astype(np.float32).tolist()
+            words = vectors.words[begin : begin + BLOCK_ROWS]
+            stream.writelines(word + row_form % tuple(row) for word, row in zip(words, rows, strict=True))
+
+
+def read_vectors(path: Path | str, *, wanted: Container[str] | None = None) -> WordVectors:
+    """Read word vectors in the form that the file's ending says; a file of another ending is taken for text.
+
+    wanted: the words to keep, of a file that may be huge. A word that comes again keeps its first vector, and
+    a warning counts the rest. Raises DataError, with file:line or the byte, where the file does not hold what
+    it should.
+    """
+    path = Path(path)
+    ending, packed = split_ending(path)
+    readers: dict[str, Callable[[Path], WordVectors]] = {
+        ".bin": read_binary,
+        ".npz": read_npz,
+        ".safetensors": read_safetensors,
+    }
+    if ending not in readers:
+        return read_text(path, wanted=wanted)
+    if packed and ending != ".bin":
+        raise DataError(f"{path}: {ending} is not read packed; unpack it first")
+    vectors = readers[ending](path)
+    first = vectors.words if len(vectors.index) == len(vectors.words) else dict.fromkeys(vectors.words)
+    if repeated := len(vectors.words) - len(first):
+        tell_repeated(path, repeated)
+        vectors = vectors.take(list(first))
+    return vectors if wanted is None else vectors.take([word for word in first if word in wanted])
+
+
+def read_text(path: Path, *, wanted: Container[str] | None = None) -> WordVectors:
+    """Read a text file of vectors.
+
+    word2vec and fastText begin with a line of how many words and numbers follow, GloVe does not.
+    """
+    index: dict[str, int] = {}
+    matrix = np.empty((0, 0), np.float32)
     width = announced = total = repeated = 0
     for number, text, _, fault in text_lines(path, encoding="utf-8"):
         where = f"{path}:{number}"
@@ -48,10 +139,13 @@ def read_vectors(path: Path | str, *, wanted: Container[str] | None = None) -> V
             width = len(head) - 1
         word, numbers = split(text, width, where)
         total += 1
-        if word in rows:
+        if word in index:
             repeated += 1
         elif wanted is None or word in wanted:
-            rows[word] = parse(numbers, where)
+            if len(index) == len(matrix):
+                matrix.resize((2 * len(matrix) + 1024, width), refcheck=False)
+            matrix[len(index)] = parse(numbers, where)
+            index[word] = len(index)
     if not total or (announced and announced != total):
         said = (
             f"its first line says {announced} words"
@@ -59,8 +153,15 @@ def read_vectors(path: Path | str, *, wanted: Container[str] | None = None) -> V
             else "expected a word and its numbers a line"
         )
         raise DataError(f"{path}: {said}, found {total}; the file is cut short, or not of word vectors")
-    matrix = np.stack(list(rows.values())) if rows else np.empty((0, width), np.float32)
-    return Vectors(list(rows), matrix, total, repeated)
+    if repeated:
+        tell_repeated(path, repeated)
+    matrix.resize((len(index), width), refcheck=False)
+    return WordVectors(list(index), matrix)
+
+
+def tell_repeated(path: Path, count: int) -> None:
+    """Warn of words that come again."""
+    warn(f"{path}: {count:,} words come again; the first vector of each counts")
 
 
 def split(text: str, width: int, where: str) -> tuple[str, list[str]]:

@@ -1,0 +1,64 @@
+"""What is kept of an interrupted run, so that it can go on. [vectors]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from langmill.core.config import resolve
+from langmill.core.errors import CheckpointError
+from langmill.core.files import atomic_folder, read_json, write_json
+from langmill.vectors.settings import VectorSettings
+
+FREE = {"threads"}
+"""Settings that a resumed run may change."""
+
+
+def save_state(
+    folder: Path,
+    settings: VectorSettings,
+    fingerprint: str,
+    *,
+    progress: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+) -> None:
+    """Write how far a run has come; fingerprint: of its corpus."""
+    from safetensors.numpy import save_file
+
+    record = {"settings": settings.model_dump(mode="json"), "corpus": fingerprint, "progress": dict(progress)}
+    with atomic_folder(folder) as aside:
+        save_file(dict(arrays), aside / "arrays.safetensors")
+        write_json(aside / "state.json", record)
+
+
+def load_state(
+    folder: Path, settings: VectorSettings, fingerprint: str, *, arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """Read into `arrays` what was kept, and return the progress; raise CheckpointError where it is of another run."""
+    from safetensors import safe_open
+
+    if not (folder / "state.json").is_file():
+        raise CheckpointError(f"{folder}: there is no state of an interrupted run; leave out --resume")
+    record = read_json(folder / "state.json")
+    then = resolve(VectorSettings, record["settings"], source=str(folder))
+    changed = [
+        name
+        for name in VectorSettings.model_fields
+        if name not in FREE and getattr(then, name) != getattr(settings, name)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{folder}: is of a run with other settings: "
+            + ", ".join(f"--{name.replace('_', '-')} {getattr(then, name)}" for name in changed)
+            + "; give the same, or leave out --resume"
+        )
+    if record["corpus"] != fingerprint:
+        raise CheckpointError(f"{folder}: is of a run on another text; give the same, or leave out --resume")
+    with safe_open(folder / "arrays.safetensors", "np") as kept:
+        for name, array in arrays.items():
+            array[:] = kept.get_tensor(name)
+    progress: dict[str, Any] = record["progress"]
+    return progress
