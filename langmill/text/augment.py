@@ -15,6 +15,7 @@ from itertools import accumulate
 from random import Random
 from typing import Protocol
 
+from langmill.core.files import digest
 from langmill.text.segmentation import HAN, LETTER, Segmenter
 from langmill.text.stop_words import stop_words
 from langmill.text.words import pieces
@@ -84,7 +85,7 @@ def covered(spans: Sequence[Span], begin: int, end: int) -> bool:
 def passage(text: str, protected: Sequence[Span] = (), *, segment: Segmenter | None = None) -> Passage:
     """Return a text with its words that may change: those that no protected span touches, negations left out."""
     merged: list[Span] = []
-    for begin, end in sorted(span for span in protected if span[0] < span[1]):
+    for begin, end in sorted(protected):
         if merged and begin < merged[-1][1]:
             begin, end = merged[-1][0], max(end, merged.pop()[1])
         merged.append((begin, end))
@@ -277,7 +278,8 @@ def render(each: Passage, changes: Changes) -> tuple[str, Callable[[Span], Span]
     def moved(span: Span) -> Span:
         index = bisect_right(moves, span[0], key=lambda move: move[0])
         by = moves[index - 1][1] if index else 0
-        return span[0] + by, span[1] + by
+        begin = min(span[0] + by, len(out))  # an empty span may have stood in a space that went
+        return begin, begin + span[1] - span[0]
 
     return out, moved
 
@@ -328,3 +330,45 @@ def spelled(each: Passage, number: int, items: tuple[int | str, ...]) -> str:
 def capital(word: str) -> str:
     """Return a word with a capital at its beginning."""
     return word[:1].upper() + word[1:]
+
+
+def variants(
+    passages: Sequence[Passage],
+    operations: Sequence[Operation],
+    written: Callable[[int, Changes | str, str], str],
+    *,
+    per_row: int,
+    seed: int,
+) -> list[list[tuple[str, Changes | str]]]:
+    """Return up to `per_row` results for each passage, as (operation, what it says), all with different texts.
+
+    The operations take turns, the first one drawn; where one gives nothing new, the next is tried. A passage's
+    results depend on its text, the seed and the operations alone.
+    written: returns the text of a passage (by its place in `passages`), given a result and its operation.
+    """
+    out: list[list[tuple[str, Changes | str]]] = [[] for _ in passages]
+    seen = [{each.text, written(index, {}, "")} for index, each in enumerate(passages)]
+    starts = [int(digest(str(seed), each.text), 16) for each in passages]
+    waiting = [(index, turn) for index in range(len(passages)) for turn in range(per_row)]
+    for attempt in range(len(operations)):
+        kept: list[tuple[int, int]] = []
+        for number, operation in enumerate(operations):
+            taken = [
+                (index, turn)
+                for index, turn in waiting
+                if (starts[index] + turn + attempt) % len(operations) == number
+            ]
+            asked = [passages[index] for index, _ in taken]
+            draws = [
+                Random(digest(str(seed), operation.name, str(turn), each.text))
+                for each, (_, turn) in zip(asked, taken)
+            ]
+            for (index, turn), result in zip(taken, operation(asked, draws), strict=True):
+                text = written(index, result, operation.name) if result else ""
+                if not text.strip() or text in seen[index]:
+                    kept.append((index, turn))
+                    continue
+                seen[index].add(text)
+                out[index].append((operation.name, result))
+        waiting = sorted(kept)
+    return out
