@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from langmill.core.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from langmill.tasks.augmented_rows import MARK, Example, Reading, check_task, read_examples
@@ -121,7 +121,9 @@ def check_output(path: Path, output: Path) -> None:
     """Raise ConfigError where the output has not the format of the input, or is the input."""
     ours, theirs = split_ending(output)[0], split_ending(path)[0]
     if ours != theirs and not (ours == ".jsonl" and kind_of(path) not in ("text", "json")):
-        raise ConfigError(f"{output}: rows of {theirs or path} are written in the same format; name it …{theirs}")
+        raise ConfigError(
+            f"{output}: rows of {theirs or path} are written in the same format; name it …{theirs}"
+        )
     if output.exists() and path.exists() and output.samefile(path):
         raise ConfigError(f"{output}: is the input itself; name another file")
 
@@ -175,7 +177,9 @@ def fillings(folder: str) -> Suggest:
 
     checkpoint = opened(folder)
     if task_of(checkpoint.model) != "mlm":
-        raise ConfigError(f"--model {folder}: is no masked language model; make one with `langmill train mlm`")
+        raise ConfigError(
+            f"--model {folder}: is no masked language model; make one with `langmill train mlm`"
+        )
     predict = find_task("mlm").predict
 
     def suggest(places: Sequence[Place]) -> list[list[tuple[str, float]]]:
@@ -233,7 +237,10 @@ class BackTranslation:
         cut = [sentences(each.text[each.protected[0][1] if each.protected else 0 :]) for each in passages]
         wanted = sorted({sentence.strip() for parts in cut for sentence in parts if sentence.strip()})
         found = dict(zip(wanted, self.back(self.there(wanted)), strict=True))
-        return ["".join(part.replace(part.strip(), found.get(part.strip(), ""), 1) for part in parts) for parts in cut]
+        return [
+            "".join(part.replace(part.strip(), found.get(part.strip(), ""), 1) for part in parts)
+            for parts in cut
+        ]
 
 
 def translator(folder: str, prefix: str) -> Callable[[list[str]], list[str]]:
@@ -245,14 +252,19 @@ def translator(folder: str, prefix: str) -> Callable[[list[str]], list[str]]:
     checkpoint = opened(folder)
     config, tokenizer = checkpoint.model.config, checkpoint.tokenizer
     if config.encoder is None or config.decoder is None:
-        raise ConfigError(f"{folder}: is no translation model (an encoder-decoder such as T5, BART or Marian)")
+        raise ConfigError(
+            f"{folder}: is no translation model (an encoder-decoder such as T5, BART or Marian)"
+        )
     assert tokenizer is not None
     rules = token_rules(tokenizer.eos_id, checkpoint.config, checkpoint.generation)
     settings = sampling_settings(checkpoint.generation, {"temperature": 0.0})
 
     def translate(texts: list[str]) -> list[str]:
         prompts = [prefix + text for text in texts]
-        return [each.text.strip() for each in generate(checkpoint.model, tokenizer, prompts, settings, rules=rules)]
+        return [
+            each.text.strip()
+            for each in generate(checkpoint.model, tokenizer, prompts, settings, rules=rules)
+        ]
 
     return translate
 
@@ -287,7 +299,11 @@ def shape_of(task: str, output: Path) -> str:
 def jsonl_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
     """Write JSON Lines."""
     with open_writer(output) as stream:
-        yield lambda row, name, source: stream.write(json_line(row)) and None
+
+        def write(row: dict[str, Any], name: str, source: str) -> None:
+            stream.write(json_line(row))
+
+        yield write
 
 
 @contextlib.contextmanager

@@ -65,7 +65,9 @@ def read_examples(task: str, path: Path, reading: Reading, report: ReadReport) -
     kind = kind_of(path)
     if task == "ner" and kind in ("text", "tsv"):
         if not path.name.endswith(COLUMN_ENDINGS) or path.suffix == ".conllu":
-            raise DataError(f"{path}: expected .conll, .bio, .bmes or .tsv with a token and its tag a line, or .jsonl")
+            raise DataError(
+                f"{path}: expected .conll, .bio, .bmes or .tsv with a token and its tag a line, or .jsonl"
+            )
         report.files += 1
         for sentence in read_columns(path):
             report.documents += 1
@@ -88,7 +90,9 @@ def read_examples(task: str, path: Path, reading: Reading, report: ReadReport) -
     )
     for row in whole_rows(documents, maximum_characters=MAXIMUM_CHARACTERS):
         if row.reason:
-            raise DataError(f"{row.source}: {row.reason}; rows of up to {MAXIMUM_CHARACTERS:,} characters are read")
+            raise DataError(
+                f"{row.source}: {row.reason}; rows of up to {MAXIMUM_CHARACTERS:,} characters are read"
+            )
         yield row_example(task, row, reading, is_text=kind == "text")
 
 
@@ -97,7 +101,9 @@ def row_example(task: str, row: Row, reading: Reading, *, is_text: bool) -> Exam
     if is_text:
         labels = _LABELS.match(row.text)
         if task == "classify" and not labels:
-            raise DataError(f"{row.source}: no label; expected __label__NAME before the text, or rows with fields")
+            raise DataError(
+                f"{row.source}: no label; expected __label__NAME before the text, or rows with fields"
+            )
         return text_example(row.text, [(0, labels.end())] if labels else [], row.source, reading.segment)
     text_field = reading.text_field or {"qa": "context", "translate": "source"}.get(task, "text")
     whole = {text_field: row.text, **row.fields}
@@ -132,7 +138,9 @@ def field_of(row: Mapping[str, Any], name: str, source: str, option: str = "") -
     """Return a field, or raise DataError."""
     if name not in row:
         remedy = f"; name the right one with {option}" if option else ""
-        raise DataError(f"{source}: no field {name!r}{did_you_mean(name, row)} (found {', '.join(row)}){remedy}")
+        raise DataError(
+            f"{source}: no field {name!r}{did_you_mean(name, row)} (found {', '.join(row)}){remedy}"
+        )
     return row[name]
 
 
@@ -142,7 +150,9 @@ def entity_example(whole: dict[str, Any], text_field: str, source: str, segment:
     entities = field_of(whole, name, source)
     text = whole[text_field]
     if not isinstance(entities, list):
-        raise DataError(f"{source}: {name!r} is no list; expected spans such as {{'start': 0, 'end': 4, 'label': …}}")
+        raise DataError(
+            f"{source}: {name!r} is no list; expected spans such as {{'start': 0, 'end': 4, 'label': …}}"
+        )
     spans = [span_of(entity, text, source) for entity in entities]
     each = passage(text, spans, segment=segment)
 
@@ -159,7 +169,9 @@ def span_of(entity: Any, text: str, source: str) -> Span:
     """Return where an entity stands, or raise DataError where that is not in the text or holds another one."""
     found = [entity.get("start"), entity.get("end")] if isinstance(entity, dict) else entity
     if not isinstance(found, list) or len(found) < 2 or not all(type(number) is int for number in found[:2]):
-        raise DataError(f"{source}: found {entity!r}, expected {{'start': N, 'end': N, …}} or [start, end, label]")
+        raise DataError(
+            f"{source}: found {entity!r}, expected {{'start': N, 'end': N, …}} or [start, end, label]"
+        )
     begin, end = found[:2]
     if not 0 <= begin <= end <= len(text):
         raise DataError(f"{source}: the span {begin}-{end} is not within the text of {len(text)} characters")
@@ -199,7 +211,9 @@ def answer_example(whole: dict[str, Any], text_field: str, source: str, segment:
 
 def answer_span(answer: Any, context: str, source: str) -> Span:
     """Return where an answer stands in its context, or raise DataError where it does not stand there."""
-    text, begin = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
+    text, begin = (
+        (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
+    )
     if not isinstance(text, str) or type(begin) is not int:
         raise DataError(f"{source}: found the answer {answer!r}, expected {{'text': …, 'answer_start': N}}")
     if begin < 0 or context[begin : begin + len(text)] != text:
@@ -282,7 +296,11 @@ def column_example(sentence: Sentence, source: str, segment: Segmenter) -> Examp
             begin, end = place[number]
             out += rows[done:begin]
             for item in result[number]:
-                out += rows[slice(*place[item])] if isinstance(item, int) else new_rows(each, number, item, rows[begin])
+                out += (
+                    rows[slice(*place[item])]
+                    if isinstance(item, int)
+                    else new_rows(each, number, item, rows[begin])
+                )
             done = end
         out += rows[done:]
         if entities(tuple(out)) != entities(rows):  # two that a deleted token kept apart

@@ -113,7 +113,8 @@ def may_change(word: str) -> bool:
 class Operation(Protocol):
     """Says what becomes of the words of passages."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, passages: Sequence[Passage], draws: Sequence[Random]) -> list[Changes | str]:
         """Return changes for each passage, or the text that takes its place; {}: nothing can be done."""
@@ -163,7 +164,7 @@ class Delete:
         gone = gone or [draw.randrange(words)]
         if len(gone) == words:
             gone.remove(draw.choice(gone))
-        return {number: () for number in gone}
+        return dict.fromkeys(gone, ())
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,7 @@ def _scorer(
     measure: Measure, words: Counter[str], total: int, min_count: int
 ) -> Callable[[Pair, int], float]:
     """Return the function that scores a pair by how often it occurs."""
+
     def mikolov(pair: Pair, count: int) -> float:
         return (count - min_count) / words[pair[0]] / words[pair[1]] * total
 

@@ -102,7 +102,9 @@ def segmenter_from_tags(tag: Callable[[list[str]], list[str]]) -> Segmenter:
     def segment(text: str) -> list[str]:
         tags = tag(list(text))
         if len(tags) != len(text):
-            raise DataError(f"the tagger gave {len(tags)} tags for the {len(text)} characters of {text[:20]!r}")
+            raise DataError(
+                f"the tagger gave {len(tags)} tags for the {len(text)} characters of {text[:20]!r}"
+            )
         words: list[str] = []
         open_kind: str | None = None  # the kind of the word that may go on
         for character, full in zip(text, tags):

@@ -29,11 +29,16 @@ def stop_words(language: str) -> frozenset[str]:
     return frozenset(word.lower() for word in stopwordsiso.stopwords(language))
 
 
+def is_stop_word(word: str, stops: frozenset[str]) -> bool:
+    """Say whether a word is among stop words, whatever its case and apostrophe."""
+    return word.lower().replace("’", "'") in stops
+
+
 def remove_stop_words(words: Iterable[str], *, languages: Iterable[str] = ("en", "zh")) -> list[str]:
-    """Return the words that are no stop words, whatever their case.
+    """Return the words that are no stop words of the languages.
 
     >>> remove_stop_words(["The", "whale", "doesn’t", "swim", "的", "鲸"])
     ['whale', 'swim', '鲸']
     """
     stops = frozenset[str]().union(*map(stop_words, languages))
-    return [word for word in words if word.lower().replace("’", "'") not in stops]
+    return [word for word in words if not is_stop_word(word, stops)]

@@ -49,7 +49,9 @@ def tagged_words(text: str, *, separator: str = "") -> list[Tagged]:
     for token in text.split():
         word, _, tag = token.rpartition(separator)
         if not word or not tag:
-            raise DataError(f"found {token[:40]!r}, expected a word and its tag with {separator!r} between them")
+            raise DataError(
+                f"found {token[:40]!r}, expected a word and its tag with {separator!r} between them"
+            )
         found.append((word, tag))
     return found
 
