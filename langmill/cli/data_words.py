@@ -1,0 +1,51 @@
+"""`langmill data words`: texts as words, a sentence a line. [cli]"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from langmill.cli.options import settings_options
+from langmill.text.word_lines import WordSettings
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, help="File to write (.gz and .zst are packed); - is stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+@settings_options(WordSettings)
+def words(paths: Sequence[str], output: str, as_json: bool, overrides: dict[str, Any]) -> None:
+    """Write the words of PATHS with spaces between them, a sentence a line; Chinese is segmented.
+
+    A line end ends a sentence. Train vectors on the result with `langmill vectors train --words spaces`.
+
+    \b
+    langmill data words corpus/ -o words.txt --learn-phrases phrases.json
+    langmill data words 小说.txt -o - --stop-words zh
+    langmill data words treebank.conllu -o tagged.txt --tags
+    """
+    from langmill.core.config import resolve
+    from langmill.core.errors import ConfigError
+    from langmill.text.rows import open_writer
+    from langmill.text.word_lines import write_words
+
+    settings = resolve(WordSettings, overrides)
+    if output == "-":
+        if as_json:
+            raise ConfigError("--json: stdout has the words; write them to a file with -o FILE")
+        write_words(paths, settings, sys.stdout.buffer)
+        return
+    with open_writer(Path(output)) as stream:
+        report = write_words(paths, settings, stream)
+    if as_json:
+        click.echo(json.dumps({"output": output, **dataclasses.asdict(report)}, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"read {report.read}", err=True)
+    learned = f", {report.phrases:,} phrases learned" if settings.learn_phrases else ""
+    click.echo(f"{output}: {report.sentences:,} sentences, {report.words:,} words{learned}")

@@ -1,0 +1,156 @@
+"""Words with tags: parts of speech, entities or classes, as corpora carry them. [text]
+
+Two shapes are read. In running text a tag is glued to its word: `bank_NOUN`, `银行/n`, `bank|NOUN`. In columns
+(CoNLL) a word and its tags stand on a line of their own, with tabs or spaces between them, and a blank line ends
+a sentence; `.conllu` has its own order of columns, comments and multi-word ranges.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from langmill.core.errors import ConfigError, DataError
+from langmill.text.paths import split_ending
+from langmill.text.streams import Line, text_lines
+
+COLUMN_ENDINGS = (".conll", ".conllu", ".bio", ".bmes", ".tsv")
+SEPARATORS = ("_", "/", "|")
+SAMPLE_LINES = 100
+"""Lines from which the separator of a file is told."""
+Tagged = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """The rows of a sentence in columns."""
+
+    rows: tuple[tuple[str, ...], ...]
+    """The columns of each token."""
+    line: int
+    """Where it begins, from 1."""
+    head: tuple[str, ...] = ()
+    """Comments before it, in CoNLL-U."""
+
+
+def tagged_words(text: str, *, separator: str = "") -> list[Tagged]:
+    """Return the words of a text and their tags.
+
+    separator: what stands between a word and its tag; empty: `_`, `/` or `|`, the first that all words have.
+    Raises DataError where a word has no tag.
+
+    >>> tagged_words("The_DET bank_NOUN"), tagged_words("1/2/m 银行/n")
+    ([('The', 'DET'), ('bank', 'NOUN')], [('1/2', 'm'), ('银行', 'n')])
+    """
+    separator = separator or _separator_of([text])
+    found = []
+    for token in text.split():
+        word, _, tag = token.rpartition(separator)
+        if not word or not tag:
+            raise DataError(
+                f"found {token[:40]!r}, expected a word and its tag with {separator!r} between them"
+            )
+        found.append((word, tag))
+    return found
+
+
+def _separator_of(texts: Iterable[str]) -> str:
+    tokens = [token for text in texts for token in text.split()]
+    for separator in SEPARATORS:
+        if all(token.rpartition(separator)[0] and token.rpartition(separator)[2] for token in tokens):
+            return separator
+    raise DataError(
+        f"no sign stands between each word and its tag; expected one of {' '.join(SEPARATORS)}, as in bank_NOUN"
+    )
+
+
+def units(found: Iterable[Tagged]) -> list[str]:
+    """Return words with their tags as units, for which vectors can be trained apart.
+
+    >>> units([("bank", "NOUN"), ("bank", "VERB")])
+    ['bank|NOUN', 'bank|VERB']
+    """
+    return [f"{word}|{tag}" for word, tag in found]
+
+
+def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -> Iterator[list[Tagged]]:
+    """Yield the sentences of a file in columns (by its ending: COLUMN_ENDINGS) or of a line of tagged words each.
+
+    tag_column: the column of the tags, from 1; 0: the last, in `.conllu` the fourth. Raises DataError with
+    file:line.
+    """
+    path = Path(path)
+    if split_ending(path)[0] in COLUMN_ENDINGS:
+        word, tag = _columns_of(path, tag_column)
+        for sentence in read_columns(path, needed=max(word, tag) + 1):
+            yield [(row[word], row[tag]) for row in sentence.rows]
+        return
+    lines = text_lines(path, encoding="utf-8")
+    sample = list(itertools.islice(lines, SAMPLE_LINES))
+    for line in itertools.chain(sample, lines):
+        try:
+            separator = separator or _separator_of(each.text for each in sample)
+            found = tagged_words(_sound(path, line).text, separator=separator)
+        except DataError as error:
+            raise error if line.fault else DataError(f"{path}:{line.number}: {error}") from error
+        if found:
+            yield found
+
+
+def _columns_of(path: Path, tag_column: int) -> tuple[int, int]:
+    """Return where word and tag stand, from 0; -1 is the last column."""
+    if tag_column < 0:
+        raise ConfigError(f"tag column: {tag_column} is not allowed; columns are counted from 1")
+    universal = split_ending(path)[0] == ".conllu"
+    usual = 3 if universal else -1
+    return (1 if universal else 0), (tag_column - 1 if tag_column else usual)
+
+
+def _sound(path: Path, line: Line) -> Line:
+    if line.fault:
+        raise DataError(f"{path}:{line.number}: {line.fault}")
+    return line
+
+
+def read_columns(path: Path | str, *, needed: int = 2) -> Iterator[Sentence]:
+    """Yield the sentences of a file in columns.
+
+    needed: columns that each row must have (at least two); all rows of a sentence have as many. Columns stand
+    between tabs where the first row has one, else between spaces. In `.conllu` multi-word ranges and empty nodes
+    are left out; `-DOCSTART-` is no sentence. Raises DataError with file:line.
+    """
+    path = Path(path)
+    universal = split_ending(path)[0] == ".conllu"
+    rows: list[tuple[str, ...]] = []
+    head: list[str] = []
+    begin = 0
+    for line in text_lines(path, encoding="utf-8"):
+        text = _sound(path, line).text
+        if not text.strip():
+            if rows:
+                yield Sentence(tuple(rows), begin, tuple(head))
+            rows, head = [], []
+        elif universal and text.startswith("#"):
+            head.append(text)
+        else:
+            row = _row(path, line, max(2, needed), rows)
+            if row[0] == "-DOCSTART-" or (universal and not row[0].isdecimal()):
+                continue
+            begin = begin if rows else line.number
+            rows.append(row)
+    if rows:
+        yield Sentence(tuple(rows), begin, tuple(head))
+
+
+def _row(path: Path, line: Line, needed: int, before: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    text = line.text
+    row = tuple(text.split("\t")) if "\t" in text else tuple(text.split())
+    wanted = len(before[0]) if before else max(needed, len(row))
+    if len(row) != wanted or not row[0].strip():
+        raise DataError(
+            f"{path}:{line.number}: found {len(row)} columns in {text[:40]!r}, expected {wanted}: a token and its"
+            " tag a line, and a blank line after a sentence"
+        )
+    return row

@@ -1,0 +1,141 @@
+"""A corpus as sentences of words, one a line: what word vectors and simple models are trained on. [text]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from pydantic import Field
+
+from langmill.core.config import Settings
+from langmill.core.errors import ConfigError
+from langmill.text.documents import Document, ReadReport
+from langmill.text.paths import expand
+from langmill.text.phrases import Measure, Phrases, learn_phrases, load_phrases, ngrams
+from langmill.text.readers import OnBadRow, read_documents
+from langmill.text.segmentation import Segmenter, dictionary_segmenter
+from langmill.text.stop_words import is_stop_word, remove_stop_words, stop_words
+from langmill.text.tagged import read_tagged, units
+from langmill.text.words import sentences, tokenise
+
+
+class WordSettings(Settings):
+    """How texts become words."""
+
+    lowercase: bool = True
+    """Ignore case."""
+    signs: bool = False
+    """Keep punctuation, each sign as a word."""
+    dictionary: str = ""
+    """Words for the Chinese segmenter, one a line, perhaps with frequency and part of speech."""
+    stop_words: str = ""
+    """Leave out the stop words of these languages, such as en,zh."""
+    phrases: str = ""
+    """Join the phrases in this file, which --learn-phrases wrote."""
+    learn_phrases: str = ""
+    """Learn phrases from the text first, write them to this file, and join them."""
+    measure: Measure = "mikolov"
+    """What makes a phrase. mikolov: how many times oftener than by chance. npmi: mutual information, -1 to 1."""
+    threshold: float | None = None
+    """What a phrase's score must exceed.  [default: mikolov 100, npmi 0.5]"""
+    min_count: int = Field(5, ge=1)
+    """How often a phrase must occur."""
+    ngrams: int = Field(1, ge=1)
+    """Write every run of so many words as one."""
+    tags: bool = False
+    """The text has tags (bank_NOUN, 银行/n, or columns as CoNLL has them): write bank|NOUN."""
+    tag_column: int = Field(0, ge=0)
+    """The column of the tags, from 1.  [default: the last; .conllu: 4]"""
+    text_field: str = "text"
+    """The field or column of rows that holds the text."""
+    on_bad_row: OnBadRow = "fail"
+    """What to do with a row that cannot be read; skipped ones are counted."""
+
+
+@dataclass
+class WordReport:
+    """What was written."""
+
+    sentences: int = 0
+    words: int = 0
+    phrases: int = 0
+    """Phrases learned."""
+    read: str = ""
+    """What was read, in one line."""
+
+
+def write_words(paths: Sequence[str], settings: WordSettings, stream: IO[bytes]) -> WordReport:
+    """Write the words of texts with spaces between them, a sentence a line; a sentence without a word is left out.
+
+    Raises DataError with file:line, ConfigError for settings that do not go together.
+    """
+    report, read = WordReport(), ReadReport()
+    if settings.phrases and settings.learn_phrases:
+        raise ConfigError("--phrases and --learn-phrases: phrases are read or learned; give one of them")
+    if settings.tags and (settings.phrases or settings.learn_phrases):
+        raise ConfigError("--tags does not go together with phrases, whose words have no tag in common")
+    phrases = load_phrases(settings.phrases) if settings.phrases else None
+    if settings.learn_phrases:
+        phrases = learn_phrases(
+            word_sentences(paths, settings, ReadReport()),
+            measure=settings.measure,
+            threshold=settings.threshold,
+            min_count=settings.min_count,
+        )
+        phrases.save(settings.learn_phrases)
+        report.phrases = len(phrases.scores)
+    languages = [name.strip() for name in settings.stop_words.split(",") if name.strip()]
+    if settings.tags:
+        found = tagged_sentences(paths, settings, languages, read)
+    else:
+        found = finished(word_sentences(paths, settings, read), phrases, languages)
+    for words in found:
+        words = ngrams(words, settings.ngrams) if settings.ngrams > 1 else words
+        if words:
+            report.sentences += 1
+            report.words += len(words)
+            stream.write((" ".join(words) + "\n").encode("utf-8", "backslashreplace"))
+    report.read = str(read)
+    return report
+
+
+def finished(
+    found: Iterable[list[str]], phrases: Phrases | None, languages: Sequence[str]
+) -> Iterator[list[str]]:
+    """Join phrases, then leave out stop words: the other way round, words would meet that do not in the text."""
+    for words in found:
+        words = phrases.join(words) if phrases else words
+        yield remove_stop_words(words, languages=languages) if languages else words
+
+
+def word_sentences(paths: Sequence[str], settings: WordSettings, report: ReadReport) -> Iterator[list[str]]:
+    """Yield the words of each sentence."""
+    segment: Segmenter | None = dictionary_segmenter(settings.dictionary) if settings.dictionary else None
+    documents = read_documents(
+        paths, boundary="line", text_field=settings.text_field, on_bad_row=settings.on_bad_row, report=report
+    )
+    for sentence in whole_sentences(documents):
+        yield tokenise(sentence, lowercase=settings.lowercase, signs=settings.signs, segment=segment)
+
+
+def tagged_sentences(
+    paths: Sequence[str], settings: WordSettings, languages: Sequence[str], report: ReadReport
+) -> Iterator[list[str]]:
+    """Yield `word|TAG` units of each sentence, without the stop words of the languages."""
+    stops = frozenset[str]().union(*map(stop_words, languages))
+    for path in expand(paths, report=report):
+        report.files += 1
+        for found in read_tagged(path, tag_column=settings.tag_column):
+            report.documents += 1
+            kept = [(word, tag) for word, tag in found if not is_stop_word(word, stops)]
+            yield units((word.lower(), tag) if settings.lowercase else (word, tag) for word, tag in kept)
+
+
+def whole_sentences(documents: Iterable[Document]) -> Iterator[str]:
+    """Yield sentences; one that a long document's parts cut is joined."""
+    held = ""
+    for document in documents:
+        found = sentences(held + document.text)
+        held = found.pop() if found and not document.last else ""
+        yield from found
