@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from langmill.cli.data_augment import augment
+from langmill.cli.data_words import words
 from langmill.cli.options import settings_options
 from langmill.text.cleaning import CleanSettings
 from langmill.text.settings import CheckSettings, PipelineSettings, SplitSettings, StatisticsSettings
@@ -31,7 +33,11 @@ class CleanCommandSettings(PipelineSettings, CleanSettings):
 
 @click.group()
 def data() -> None:
-    """Make a corpus that you can trust: clean, split, check and describe it."""
+    """Make a corpus that you can trust: clean, split, check and describe it; its words; more rows of it."""
+
+
+data.add_command(words)
+data.add_command(augment)
 
 
 output_option = click.option(

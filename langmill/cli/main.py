@@ -21,7 +21,10 @@ from langmill.version import __version__
 
 COMMANDS = {
     "quickstart": ("langmill.cli.quickstart", "Train, score and sample a small model here, in minutes."),
-    "data": ("langmill.cli.data", "Clean a corpus, take duplicates away, split, check and describe it."),
+    "data": (
+        "langmill.cli.data",
+        "Clean a corpus, take duplicates away, split, check, describe and augment it.",
+    ),
     "train": ("langmill.cli.train", "Train a model: langmill train lm FILE -o runs/a --budget 3m."),
     "predict": ("langmill.cli.predict", "Run a model on texts: an encoder fills in what is masked."),
     "generate": ("langmill.cli.generate", "Continue a text."),
@@ -50,6 +53,7 @@ HABITS = {
     "complete": "langmill generate CKPT --prompt …",
     "talk": "langmill chat CKPT",
     "tokenize": "langmill tokenizer inspect CKPT TEXT",
+    "augment": "langmill data augment TASK FILE -o FILE",
     "clean": "langmill data clean FILE -o FILE",
     "dedup": "langmill data dedup FILE -o FILE",
     "dedupe": "langmill data dedup FILE -o FILE",
