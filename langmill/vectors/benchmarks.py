@@ -139,9 +139,13 @@ def read_test(path: Path | str) -> Pairs | Questions:
             rows.append((number, [part.strip() for part in text.strip().split(separator)]))
     if not rows:
         raise DataError(f"{path}: is empty; expected pairs with scores, or analogies")
-    sample = rows[min(1, len(rows) - 1)][1]  # below a header, if there is one
-    column = next((c for c in (2, 3) if len(sample) > c and number_of(sample[c]) is not None), None)
-    return read_questions(path, rows) if column is None else read_pairs(path, rows, column)
+    heads = [
+        row for _, row in rows[:2] if not rows[0][1][0].startswith(":")
+    ]  # a header perhaps, and what is below
+    for column in (2, 3):
+        if any(len(row) > column and number_of(row[column]) is not None for row in heads):
+            return read_pairs(path, rows, column)
+    return read_questions(path, rows)
 
 
 def number_of(text: str) -> float | None:

@@ -26,6 +26,7 @@ SLOT_BYTES = 16
 FULL = 0.7
 """A table grows, or is written down, when so much of it is filled."""
 FIRST_SLOTS = 1 << 14
+"""Of a new table: a power of two, and many times the widest window."""
 MERGE_PAIRS = 1 << 20
 """About so many pairs are merged, or placed, at a time."""
 BLOCK_PAIRS = 1 << 20
@@ -65,12 +66,12 @@ def count_cooccurrences(
         raise MissingDependencyError("GloVe needs numba, to compile; pip install 'langmill[fast]'")
     words = len(corpus.vocabulary.words)
     # A third for the tables: what is sorted needs its place beside them.
-    slots = 1 << max(12, (memory_bytes // (3 * SLOT_BYTES * threads)).bit_length() - 1)
+    slots = 1 << max(FIRST_SLOTS, memory_bytes // (3 * SLOT_BYTES * threads)).bit_length() - 1
     cuts = np.linspace(0, len(corpus.ends), threads + 1).astype(np.int64)
 
     def work(thread: int) -> list[Run]:
         begin, end = int(cuts[thread]), int(cuts[thread + 1])
-        runs = runs_of(corpus, begin, end, window=window, slots=max(slots, 4 * window))
+        runs = runs_of(corpus, begin, end, window=window, slots=slots)
         return [kept(run, folder / f"run-{thread}-{place}", full) for place, (run, full) in enumerate(runs)]
 
     with ThreadPoolExecutor(threads) as pool:
@@ -88,7 +89,7 @@ def runs_of(
     from langmill.vectors.glove_kernels import EMPTY, count_pairs, move_pairs
 
     words, ids, ends = len(corpus.vocabulary.words), np.asarray(corpus.ids), np.asarray(corpus.ends)
-    keys = np.full(min(FIRST_SLOTS, slots), EMPTY, np.int64)
+    keys = np.full(FIRST_SLOTS, EMPTY, np.int64)
     counts = np.zeros(len(keys), np.int64)
     place, filled = int(ends[sentence - 1]) if sentence else 0, 0
     while True:

@@ -13,8 +13,8 @@ A word's vector is w + c (section 4.2).
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ SAVE_SECONDS = 60.0
 """After an epoch that ends so long after the last time, the state is saved."""
 SPEAK_SECONDS = 10.0
 """How often progress is told."""
-LOOK_SECONDS = 0.2
 
 Arrays = dict[str, NDArray[np.float32]]
 """words, contexts, word_squares and context_squares, each (words, J): column `dim` is the bias, then padding."""
@@ -175,11 +174,10 @@ def train_block(
     """
     from langmill.vectors.glove_kernels import train_pairs
 
-    losses = np.zeros(settings.workers)
     x_max, power, rate = map(np.float32, (settings.x_max, settings.power, settings.learning_rate))
 
-    def work(place: int, part: NDArray[Any]) -> None:
-        losses[place] = train_pairs(
+    def work(part: NDArray[Any]) -> float:
+        loss: float = train_pairs(
             part,
             arrays["words"],
             arrays["contexts"],
@@ -190,19 +188,18 @@ def train_block(
             power,
             rate,
         )
+        return loss
 
-    parts = np.array_split(pairs, settings.workers)
-    threads = [threading.Thread(target=work, args=each, daemon=True) for each in enumerate(parts)]
-    for thread in threads:
-        thread.start()
     interruption: BaseException | None = None
-    for thread in threads:
-        while thread.is_alive():
+    with ThreadPoolExecutor(settings.workers) as pool:
+        parts = [pool.submit(work, part) for part in np.array_split(pairs, settings.workers)]
+        while True:
             try:
-                thread.join(LOOK_SECONDS)
+                wait(parts)
+                break
             except (KeyboardInterrupt, SystemExit) as caught:
                 interruption = caught
-    return float(losses.sum()), interruption
+    return sum(part.result() for part in parts), interruption
 
 
 def describe(table: Cooccurrences, settings: VectorSettings, progress: Progress) -> str:

@@ -64,7 +64,7 @@ def test_every_form_of_analogies(tmp_path: Path, text: str) -> None:
         ("", "a.txt: is empty"),
         ("a\tb\t1\nc\td\n", "a.txt:2: expected two words and a score, found 'c d'"),
         ("a\tb\tscore\nc\td\t1\ne\tf\tmany\n", "a.txt:3: expected two words and a score, found 'e f many'"),
-        ("a\tb\t1\nc\td\tnan\n", "a.txt:2: expected four words"),
+        ("a\tb\t1\nc\td\tnan\n", "a.txt:2: expected two words and a score, found 'c d nan'"),
         (": x\na b c d\na b c\n", "a.txt:3: expected four words"),
         ("prose is no test of anything\n", "a.txt:1: expected four words"),
         (": nothing\n", "holds no analogy"),

@@ -35,7 +35,7 @@ def test_similar_words_by_hand() -> None:
     found = most_similar(PLANE, ["king"], top=2)
     assert [word for word, _ in found] == ["queen", "man"]
     assert [score for _, score in found] == pytest.approx([1.9 / np.sqrt(2 * 2.81), np.sqrt(0.5)])
-    assert [word for word, _ in most_similar(PLANE, ["king"], ["woman"], top=9)][-1] == "queen"
+    assert [word for word, _ in most_similar(PLANE, ["king"], ["woman"])] == ["man", "鲸", "queen", "whale"]
     assert len(most_similar(PLANE, ["king"], top=99)) == 5
 
 
