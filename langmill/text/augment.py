@@ -224,8 +224,8 @@ def suggested(
         own = passages[index].word(number)
         fitting = [(word, weight) for word, weight in candidates if fits(word, own)]
         if fitting:
-            words, weights = zip(*fitting)
-            out[index].append((number, draws[index].choices(words, weights)[0]))
+            weights = [weight for _, weight in fitting]
+            out[index].append((number, draws[index].choices(fitting, weights)[0][0]))
     return out
 
 
