@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 WORKERS ?= auto
 
-.PHONY: setup quickstart test test-slow check format lint types bench-train bench-encoder bench-decode bench-beam clean help
+.PHONY: setup quickstart test test-slow check format lint types bench-train bench-encoder bench-decode bench-beam bench-vectors bench-clean clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,16 @@ bench-beam: setup  ## Beam search of a Marian, against named peers
 
 bench-decode: setup  ## Tokens a second in generation, against named peers
 	$(BIN)/python benchmarks/decode.py
+
+bench-vectors: setup  ## Word vectors against gensim and fastText: CORPUS=FILE of 20 MB or more [BENCHMARKS=DIR]
+	$(if $(CORPUS),,$(error bench-vectors wants CORPUS=FILE, a text of 20 MB or more))
+	$(BIN)/python benchmarks/vectors.py --corpus $(CORPUS)
+	$(if $(BENCHMARKS),$(BIN)/python benchmarks/vectors.py --corpus $(CORPUS) --quality --benchmarks $(BENCHMARKS))
+
+bench-clean: setup  ## Cleaning against datatrove: CORPUS="FILE…" of English text
+	$(if $(CORPUS),,$(error bench-clean wants CORPUS="FILE…"))
+	$(BIN)/python benchmarks/cleaning.py --corpus $(CORPUS) --size-mb 20
+	$(BIN)/python benchmarks/cleaning.py --corpus $(CORPUS) --size-mb 1000 --only langmill
 
 clean:  ## Delete the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
