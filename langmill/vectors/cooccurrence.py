@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,11 @@ class Cooccurrences:
     """(blocks,): where each block ends."""
     on_disk: bool
 
-    @property
+    @cached_property
     def cells(self) -> int:
         """How many cells of the symmetric matrix of words and contexts are not zero."""
-        return 2 * len(self.pairs) - int((self.pairs["low"] == self.pairs["high"]).sum())
+        parts = (self.pairs[begin : begin + MERGE_PAIRS] for begin in range(0, len(self.pairs), MERGE_PAIRS))
+        return 2 * len(self.pairs) - sum(int((part["low"] == part["high"]).sum()) for part in parts)
 
 
 def count_cooccurrences(

@@ -70,6 +70,7 @@ def hashed_pieces(
     last = np.cumsum(np.array([len(text) for text in marked], np.int64))
     word = np.searchsorted(last, begin, side="right")
     left = np.searchsorted(begin, last)[word] - np.arange(len(begin))  # characters to the word's end
+    longest = min(longest, int(left.max(initial=0)))
     value = np.full(len(begin), 2166136261, np.uint32)
     held = np.zeros((len(begin), max(0, longest - shortest + 1)), np.int64)
     there = np.zeros(held.shape, bool)

@@ -229,7 +229,7 @@ def test_damage_is_an_error_or_harmless(tmp_path_factory: pytest.TempPathFactory
     whole = path.read_bytes()
 
     @given(st.integers(0, len(whole)), st.integers(0, len(whole)), st.binary(max_size=12))
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     def damaged(begin: int, end: int, put: bytes) -> None:
         path.write_bytes(whole[:begin] + put + whole[end:])
         told, read = "", None
