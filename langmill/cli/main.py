@@ -49,6 +49,9 @@ HABITS = {
     "complete": "langmill generate CKPT --prompt …",
     "talk": "langmill chat CKPT",
     "tokenize": "langmill tokenizer inspect CKPT TEXT",
+    "word2vec": "langmill vectors train CORPUS --method skipgram -o FILE",
+    "fasttext": "langmill vectors train CORPUS --method fasttext -o FILE",
+    "glove": "langmill vectors train CORPUS --method glove -o FILE",
 }
 """Names that users bring from elsewhere, and what to type here."""
 

@@ -1,10 +1,17 @@
-"""`langmill vectors`: word vectors. [cli]"""
+"""`langmill vectors`: train word vectors. [cli]"""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import click
 
 from langmill.cli import vectors_query
+from langmill.cli.options import settings_options
+from langmill.vectors.settings import VectorSettings
 
 
 @click.group()
@@ -14,3 +21,80 @@ def vectors() -> None:
 
 for command in ("similar", "analogy", "odd", "distance", "evaluate", "picture", "convert"):
     vectors.add_command(getattr(vectors_query, command))
+
+
+@vectors.command()
+@click.argument("paths", metavar="CORPUS…", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File to write; its ending says in which format.",
+)
+@settings_options(VectorSettings)
+@click.option(
+    "--words",
+    type=click.Choice(["auto", "spaces"]),
+    default="auto",
+    show_default=True,
+    help="auto: lowercase words without signs, Chinese cut into words. spaces: what stands between spaces.",
+)
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
+@click.option(
+    "--boundary",
+    type=click.Choice(["auto", "file", "line", "blank"]),
+    default="auto",
+    show_default=True,
+    help="What is a document in a text file; a line is a sentence in any case.",
+)
+@click.option(
+    "--text-field", default="text", show_default=True, help="The field of rows that holds the text."
+)
+@click.option("--encoding", default="utf-8", show_default=True, help="Of files without a byte order mark.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="What to do with a row that cannot be used; skipped rows are counted.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def train(
+    paths: Sequence[str],
+    output: Path,
+    overrides: dict[str, Any],
+    words: str,
+    resume: bool,
+    boundary: str,
+    text_field: str,
+    encoding: str,
+    on_bad_row: str,
+    as_json: bool,
+) -> None:
+    """Train word vectors on CORPUS: files, folders and globs, in any format that `langmill train` reads."""
+    from langmill.core.config import resolve
+    from langmill.core.log import say
+    from langmill.text.documents import ReadReport
+    from langmill.text.readers import read_documents
+    from langmill.vectors.training import train_vectors
+
+    settings, read = resolve(VectorSettings, overrides), ReadReport()
+    documents = read_documents(
+        paths,
+        boundary=cast('Literal["file", "line", "blank", "auto"]', boundary),
+        text_field=text_field,
+        encoding=encoding,
+        on_bad_row=cast('Literal["fail", "skip"]', on_bad_row),
+        report=read,
+    )
+    trained = train_vectors(
+        documents, settings, words=cast('Literal["auto", "spaces"]', words), output=output, resume=resume
+    )
+    say(f"read {read}")
+    if as_json:
+        losses = [float(loss) for loss in trained.facts.get("loss", "").split()]
+        result = {"vectors": str(output), "words": len(trained.words), "loss": losses, "facts": trained.facts}
+        click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+    else:
+        click.echo(f"{output}: {len(trained.words):,} words, {trained.width} numbers each")

@@ -27,22 +27,11 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
+from langmill.core import native as basics
 from langmill.core.files import digest
+from langmill.core.native import exponential, fetch_add, floats, give_way, integers, native
 from langmill.generation import native as arithmetic
-from langmill.generation.native import (
-    ONE,
-    THREE,
-    ZERO,
-    activate,
-    exponential,
-    fetch_add,
-    floats,
-    give_way,
-    integers,
-    mix,
-    multiply,
-    native,
-)
+from langmill.generation.native import ONE, THREE, ZERO, activate, mix, multiply
 
 # Entries of the plan: sizes …
 LAYERS, ROWS, WIDTH, HEADS, KV_HEADS, HEAD_WIDTH, HIDDEN, VOCABULARY = np.arange(8)
@@ -411,12 +400,13 @@ def decode_step(address, eps, lane):
 def compile_step() -> Any:
     """Return `decode_step` as machine code, kept on disk where numba finds a place to write.
 
-    numba notices a change of this file, but not of the one that this file calls: so the name under which
-    the machine code is kept carries that one's digest.
+    numba notices a change of this file, but not of those that this file calls: so the name under which
+    the machine code is kept carries their digest.
     """
-    decode_step.__qualname__ = f"decode_step_{digest(Path(arithmetic.__file__).read_bytes())}"
+    called = digest(*(Path(str(module.__file__)).read_bytes() for module in (basics, arithmetic)))
+    decode_step.__qualname__ = f"decode_step_{called}"
     signature = types.void(types.int64, types.float32, types.int64)
-    arithmetic.keep_functions_general()
+    basics.keep_functions_general()
     try:
         return njit(signature, cache=True, error_model="numpy", nogil=True)(decode_step)
     except RuntimeError:  # neither this folder nor the user's cache can be written

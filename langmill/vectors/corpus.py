@@ -63,16 +63,21 @@ class EncodedCorpus:
     vocabulary: Vocabulary
     ids: NDArray[np.int32]
     """(tokens,), memory-mapped: rows of the vocabulary."""
-    ends: NDArray[np.int64]
-    """(sentences,), memory-mapped: where each sentence ends in `ids`; no sentence is empty."""
+    begins: NDArray[np.int64]
+    """(sentences + 1,), memory-mapped: where each sentence begins in `ids`, and their end; none is empty."""
     read_tokens: int
     """Words in the text, those left out included."""
     read_words: int
     """Different words in the text, those left out included."""
 
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """(sentences,): where each sentence ends in `ids`."""
+        return self.begins[1:]
+
     def fingerprint(self) -> str:
         """Return what tells this corpus from others."""
-        sums = (str(zlib.crc32(numbers.data)) for numbers in (self.ids, self.ends))
+        sums = (str(zlib.crc32(numbers.data)) for numbers in (self.ids, self.begins))
         return digest("\n".join(self.vocabulary.words), *sums)
 
 
@@ -87,9 +92,9 @@ def encode_corpus(
     parent = make_folder(cache_folder() / "corpora")
     remove_partial(parent, idle_seconds=ABANDONED_SECONDS)
     with writing_to(parent), tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as folder:
-        ids_path, ends_path = Path(folder, "ids"), Path(folder, "ends")
-        index, tokens = number_words(sentences(documents, words), ids_path, ends_path)
-        kept, counts, tokens_kept, sentences_kept = renumber(ids_path, ends_path, len(index), min_count)
+        ids_path, begins_path = Path(folder, "ids"), Path(folder, "begins")
+        index, tokens = number_words(sentences(documents, words), ids_path, begins_path)
+        kept, counts, tokens_kept, sentences_kept = renumber(ids_path, begins_path, len(index), min_count)
         if not tokens_kept:
             raise DataError(none_left(len(index), tokens, min_count))
         spelled = list(index)
@@ -99,7 +104,7 @@ def encode_corpus(
         yield EncodedCorpus(
             vocabulary,
             np.memmap(ids_path, np.int32, "r", shape=(tokens_kept,)),
-            np.memmap(ends_path, np.int64, "r", shape=(sentences_kept,)),
+            np.memmap(begins_path, np.int64, "r", shape=(sentences_kept + 1,)),
             tokens,
             different,
         )
@@ -142,22 +147,24 @@ def taker(words: Words) -> Callable[[str], list[str]]:
 
 
 def number_words(
-    found: Iterable[list[str]], ids_path: Path, ends_path: Path
+    found: Iterable[list[str]], ids_path: Path, begins_path: Path
 ) -> tuple[defaultdict[str, int], int]:
-    """Write ids in the order in which words first come, and sentence ends; return word → id, and tokens."""
+    """Write ids in the order in which words first come, and sentence bounds; return word → id, and tokens."""
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__
     tokens = 0
-    with open(ids_path, "wb") as ids, open(ends_path, "wb") as ends:
+    with open(ids_path, "wb") as ids, open(begins_path, "wb") as begins:
+        array("q", (0,)).tofile(begins)
         for sentence in found:
             tokens += len(sentence)
             array("i", map(index.__getitem__, sentence)).tofile(ids)
-            array("q", (tokens,)).tofile(ends)
+            array("q", (tokens,)).tofile(begins)
+    index.default_factory = None  # which refers to the words, and would keep them in memory
     return index, tokens
 
 
 def renumber(
-    ids_path: Path, ends_path: Path, words: int, min_count: int
+    ids_path: Path, begins_path: Path, words: int, min_count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
     """Replace ids by ranks and leave out rare words and empty sentences, in place.
 
@@ -165,7 +172,8 @@ def renumber(
     """
     if not words:
         return np.empty(0, np.int64), np.empty(0, np.int64), 0, 0
-    ids, ends = np.memmap(ids_path, np.int32, "r+"), np.memmap(ends_path, np.int64, "r+")
+    ids, begins = np.memmap(ids_path, np.int32, "r+"), np.memmap(begins_path, np.int64, "r+")
+    ends = begins[1:]
     counts = np.zeros(words, np.int64)
     for begin in range(0, len(ids), CHUNK):
         counts += np.bincount(ids[begin : begin + CHUNK], minlength=words)
@@ -188,5 +196,5 @@ def renumber(
         ids[tokens : tokens + len(part)] = part
         tokens += len(part)
     ids.flush()
-    ends.flush()
+    begins.flush()
     return kept, counts[kept], tokens, sentences_kept

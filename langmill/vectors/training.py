@@ -1,0 +1,193 @@
+"""Word vectors from text: read, train, save, and take up again where a run was interrupted. [vectors]"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from langmill.core.config import resolve
+from langmill.core.errors import CheckpointError, ConfigError
+from langmill.core.files import atomic_folder, make_folder, read_json, write_json
+from langmill.core.log import format_count, format_seconds, say, warn
+from langmill.text.documents import Document
+from langmill.vectors.corpus import EncodedCorpus, Words, encode_corpus
+from langmill.vectors.settings import VectorSettings
+from langmill.vectors.table import WordVectors
+from langmill.vectors.word2vec import Progress, Trainer, fresh, prepare, train_epoch, vectors_of
+
+SAVE_SECONDS = 60.0
+"""After an epoch that ends so long after the last time, the state is saved."""
+SPEAK_SECONDS = 10.0
+"""How often progress is told."""
+FREE = {"threads"}
+"""Settings that a resumed run may change."""
+
+
+def train_vectors(
+    documents: Iterable[Document],
+    settings: VectorSettings | None = None,
+    *,
+    words: Words = "auto",
+    output: Path | str | None = None,
+    resume: bool = False,
+) -> WordVectors:
+    """Train word vectors on documents, as `text.readers.read_documents` yields them.
+
+    words: how a text is taken apart; see `corpus.Words`. output: a file to write, its ending says in which
+    format; what is needed to take up an interrupted run lies beside it in `FILE.state` until that is done.
+    resume: go on from there; with one thread the result is that of a run without interruption, to the bit.
+    Raises DataError where no word is left, CheckpointError where the state is of other settings or another text.
+    """
+    settings = settings or VectorSettings()
+    state: Path | None = None
+    if output is not None:
+        output = Path(output)
+        make_folder(output.parent)
+        state = output.with_name(output.name + ".state")
+        if state.is_dir() and not resume:
+            warn(f"{state}: an interrupted run could be taken up with --resume; this run begins anew")
+    elif resume:
+        raise ConfigError("resume: there is no output whose state could be resumed; name one")
+    with encode_corpus(documents, words=words, min_count=settings.min_count) as corpus:
+        vocabulary = corpus.vocabulary
+        say(
+            f"{format_count(corpus.read_tokens)} words, {corpus.read_words:,} different;"
+            f" {len(vocabulary.words):,} occur {settings.min_count} times or more, {len(corpus.ids):,} in all"
+        )
+        if settings.method == "glove":
+            from langmill.vectors.glove import train_glove
+
+            vectors = train_glove(corpus, settings)
+        else:
+            vectors = train_word2vec(corpus, settings, state=state, resume=resume)
+    if output is not None:
+        from langmill.vectors.formats import write_vectors
+
+        write_vectors(output, vectors)
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)
+    return vectors
+
+
+def train_word2vec(
+    corpus: EncodedCorpus, settings: VectorSettings, *, state: Path | None = None, resume: bool = False
+) -> WordVectors:
+    """Train by the methods skipgram, cbow and fasttext; see `train_vectors`."""
+    trainer = prepare(corpus, settings)
+    losses: list[float] = []
+    progress = fresh(trainer)
+    if resume and state is not None:
+        progress, losses = load_state(state, trainer)
+        say(f"resuming at {describe(trainer, progress)}")
+    saved = time.monotonic()
+    teller = Teller(trainer)
+    try:
+        while progress.epoch < settings.epochs:
+            train_epoch(trainer, progress, teller)
+            losses.append(progress.loss())
+            say(f"epoch {progress.epoch + 1}/{settings.epochs}: loss {losses[-1]:.4f}")
+            progress = fresh(trainer, progress.epoch + 1)
+            left = progress.epoch < settings.epochs
+            if state is not None and left and time.monotonic() - saved > SAVE_SECONDS:
+                save_state(state, trainer, progress, losses)
+                saved = time.monotonic()
+    except (KeyboardInterrupt, SystemExit):
+        if state is not None:
+            save_state(state, trainer, progress, losses)
+            say(f"stopped at {describe(trainer, progress)}; go on with the same command and --resume")
+        raise
+    return vectors_of(trainer, facts_of(settings, losses))
+
+
+def facts_of(settings: VectorSettings, losses: list[float]) -> dict[str, str]:
+    """Return how vectors were made, as files of vectors keep it."""
+    facts = {
+        name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None
+    }
+    return facts | {
+        "alpha": f"{settings.learning_rate:g}",
+        "threads": str(settings.workers),
+        "loss": " ".join(f"{loss:.6f}" for loss in losses),
+    }
+
+
+def describe(trainer: Trainer, progress: Progress) -> str:
+    """Say how far training has come."""
+    share = trainer.tokens_before(progress.chunk) / trainer.corpus.begins[-1]
+    return f"epoch {progress.epoch + 1}/{trainer.settings.epochs}, {100 * share:.0f} % of it done"
+
+
+class Teller:
+    """Says on stderr how training goes, every SPEAK_SECONDS."""
+
+    def __init__(self, trainer: Trainer, clock: Callable[[], float] = time.monotonic) -> None:
+        self._trainer, self._clock = trainer, clock
+        self._said = clock()
+        self._read = -1
+        """Words read when it last spoke, earlier epochs included."""
+
+    def __call__(self, progress: Progress) -> None:
+        trainer, now = self._trainer, self._clock()
+        total = int(trainer.corpus.begins[-1])
+        read = progress.epoch * total + trainer.tokens_before(progress.chunk)
+        if self._read < 0:
+            self._said, self._read = now, read
+        if now - self._said < SPEAK_SECONDS:
+            return
+        speed = (read - self._read) / (now - self._said)
+        self._said, self._read = now, read
+        left = trainer.settings.epochs * total - read
+        alpha = trainer.settings.rate_at(read / (trainer.settings.epochs * total))
+        say(
+            f"{describe(trainer, progress)}; {format_count(speed)} words/s, loss {progress.loss():.4f},"
+            f" alpha {alpha:.5f}, {format_seconds(left / max(speed, 1))} left"
+        )
+
+
+def save_state(folder: Path, trainer: Trainer, progress: Progress, losses: list[float]) -> None:
+    """Write what is needed to go on."""
+    from safetensors.numpy import save_file
+
+    record = {
+        "settings": trainer.settings.model_dump(mode="json"),
+        "corpus": trainer.corpus.fingerprint(),
+        "epoch": progress.epoch,
+        "chunk": progress.chunk,
+        "losses": losses,
+    }
+    with atomic_folder(folder) as aside:
+        arrays = {"inputs": trainer.inputs, "outputs": trainer.outputs}
+        save_file(
+            arrays | {"losses": progress.losses, "predictions": progress.predictions},
+            aside / "arrays.safetensors",
+        )
+        write_json(aside / "state.json", record)
+
+
+def load_state(folder: Path, trainer: Trainer) -> tuple[Progress, list[float]]:
+    """Read into the trainer's matrices what `save_state` wrote; return how far it had come, and epochs' losses."""
+    from safetensors import safe_open
+
+    if not (folder / "state.json").is_file():
+        raise CheckpointError(f"{folder}: there is no state of an interrupted run; leave out --resume")
+    record = read_json(folder / "state.json")
+    then, now = resolve(VectorSettings, record["settings"], source=str(folder)), trainer.settings
+    changed = [name for name in VectorSettings.model_fields if getattr(then, name) != getattr(now, name)]
+    if changed := [name for name in changed if name not in FREE]:
+        raise CheckpointError(
+            f"{folder}: is of a run with other settings: "
+            + ", ".join(f"--{name.replace('_', '-')} {getattr(then, name)}" for name in changed)
+            + "; give the same, or leave out --resume"
+        )
+    if record["corpus"] != trainer.corpus.fingerprint():
+        raise CheckpointError(f"{folder}: is of a run on another text; give the same, or leave out --resume")
+    progress = fresh(trainer, record["epoch"])
+    progress.chunk = record["chunk"]
+    with safe_open(folder / "arrays.safetensors", "np") as arrays:
+        trainer.inputs[:] = arrays.get_tensor("inputs")
+        trainer.outputs[:] = arrays.get_tensor("outputs")
+        progress.losses[:] = arrays.get_tensor("losses")
+        progress.predictions[:] = arrays.get_tensor("predictions")
+    return progress, record["losses"]

@@ -1,0 +1,76 @@
+"""`langmill vectors train` from end to end. [tests]"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from small_runs import CommandLine
+
+from langmill.vectors.formats import read_vectors
+from langmill.vectors.table import WordVectors
+
+pytest.importorskip("numba")
+SEA, COURT = ("Whale", "sea", "ship", "captain"), ("King", "queen", "throne", "crown")
+大海, 宫廷 = ("鲸鱼", "海洋", "轮船", "船长"), ("国王", "王后", "宝座", "王冠")
+WORDS = {word.lower() for topic in (SEA, COURT, 大海, 宫廷) for word in topic}
+
+
+def lines(topics: Sequence[tuple[str, ...]], sign: str, end: str) -> list[str]:
+    """Return sentences, each of words of one topic."""
+    random = Random(1)
+    return [sign.join(random.choices(random.choice(topics), k=8)) + end for _ in range(400)]
+
+
+def likeness(vectors: WordVectors, one: str, other: str) -> float:
+    """Return the cosine of two words."""
+    a, b = (vectors.matrix[vectors.words.index(word)] for word in (one, other))
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("method", ["skipgram", "cbow", "fasttext", "glove"])
+def test_english_and_chinese(command: CommandLine, tmp_path: Path, method: str) -> None:
+    pytest.importorskip("rjieba")
+    (tmp_path / "english.txt").write_text("\n".join(lines((SEA, COURT), ", ", "!")), encoding="utf-8")
+    rows = [{"text": line} for line in lines((大海, 宫廷), "，", "。")]
+    (tmp_path / "中文.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    out = tmp_path / "out.vec"
+    arguments = ["vectors", "train", str(tmp_path), "-o", str(out), "--method", method, "--dim", "12"]
+    result = command(
+        *arguments, "--sample", "0", "--threads", "1", "--buckets", "1000", "--alpha", "0.1", "--json"
+    )
+    assert result.status == 0
+    told = json.loads(result.out)
+    vectors = read_vectors(out)
+    assert told["words"] == len(vectors.words) and vectors.matrix.shape[1] == 12
+    assert told["facts"]["method"] == method and told["loss"][0] > told["loss"][4] > 0
+    assert set(vectors.words) == WORDS
+    assert likeness(vectors, "king", "queen") > likeness(vectors, "king", "whale")
+    assert likeness(vectors, "海洋", "鲸鱼") > likeness(vectors, "海洋", "王后")
+    assert "401 documents" in result.err and "loss" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "word2vec"], "'word2vec' is not one of 'skipgram', 'cbow', 'fasttext', 'glove'"),
+        (["--dim", "0"], "--dim: '0' is not allowed"),
+        (["--threads", "-2"], "--threads: '-2' is not allowed"),
+        (["--negative", "0"], "give --negative 5, or --hs"),
+        (["--min-count", "1000"], "lower --min-count"),
+        (["--resume"], "no state of an interrupted run"),
+    ],
+)
+def test_mistakes_are_one_line(
+    command: CommandLine, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one two three\n" * 9, encoding="utf-8")
+    result = command("vectors", "train", str(text), "-o", str(tmp_path / "a.vec"), *arguments)
+    assert result.status == 2
+    assert message in result.err.splitlines()[-1]
+    assert not (tmp_path / "a.vec").exists()
