@@ -6,13 +6,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from langmill.core.config import resolve
-from langmill.core.errors import CheckpointError, ConfigError
-from langmill.core.files import atomic_folder, make_folder, read_json, write_json
+from numpy.typing import NDArray
+
+from langmill.core.errors import ConfigError
+from langmill.core.files import make_folder
 from langmill.core.log import format_count, format_seconds, say, warn
 from langmill.text.documents import Document
+from langmill.vectors import resuming
 from langmill.vectors.corpus import EncodedCorpus, Words, encode_corpus
+from langmill.vectors.formats import check_ending, write_vectors
 from langmill.vectors.settings import VectorSettings
 from langmill.vectors.table import WordVectors
 from langmill.vectors.word2vec import Progress, Trainer, fresh, prepare, train_epoch, vectors_of
@@ -21,8 +25,6 @@ SAVE_SECONDS = 60.0
 """After an epoch that ends so long after the last time, the state is saved."""
 SPEAK_SECONDS = 10.0
 """How often progress is told."""
-FREE = {"threads"}
-"""Settings that a resumed run may change."""
 
 
 def train_vectors(
@@ -36,7 +38,7 @@ def train_vectors(
     """Train word vectors on documents, as `text.readers.read_documents` yields them.
 
     words: how a text is taken apart; see `corpus.Words`. output: a file to write, its ending says in which
-    format; what is needed to take up an interrupted run lies beside it in `FILE.state` until that is done.
+    format; what is needed to take up an interrupted run lies state it in `FILE.state` until that is done.
     resume: go on from there; with one thread the result is that of a run without interruption, to the bit.
     Raises DataError where no word is left, CheckpointError where the state is of other settings or another text.
     """
@@ -44,6 +46,7 @@ def train_vectors(
     state: Path | None = None
     if output is not None:
         output = Path(output)
+        check_ending(output)
         make_folder(output.parent)
         state = output.with_name(output.name + ".state")
         if state.is_dir() and not resume:
@@ -59,12 +62,10 @@ def train_vectors(
         if settings.method == "glove":
             from langmill.vectors.glove import train_glove
 
-            vectors = train_glove(corpus, settings)
+            vectors = train_glove(corpus, settings, state=state, resume=resume)
         else:
             vectors = train_word2vec(corpus, settings, state=state, resume=resume)
     if output is not None:
-        from langmill.vectors.formats import write_vectors
-
         write_vectors(output, vectors)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
@@ -98,19 +99,7 @@ def train_word2vec(
             save_state(state, trainer, progress, losses)
             say(f"stopped at {describe(trainer, progress)}; go on with the same command and --resume")
         raise
-    return vectors_of(trainer, facts_of(settings, losses))
-
-
-def facts_of(settings: VectorSettings, losses: list[float]) -> dict[str, str]:
-    """Return how vectors were made, as files of vectors keep it."""
-    facts = {
-        name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None
-    }
-    return facts | {
-        "alpha": f"{settings.learning_rate:g}",
-        "threads": str(settings.workers),
-        "loss": " ".join(f"{loss:.6f}" for loss in losses),
-    }
+    return vectors_of(trainer, resuming.facts_of(settings, losses))
 
 
 def describe(trainer: Trainer, progress: Progress) -> str:
@@ -148,46 +137,30 @@ class Teller:
 
 def save_state(folder: Path, trainer: Trainer, progress: Progress, losses: list[float]) -> None:
     """Write what is needed to go on."""
-    from safetensors.numpy import save_file
-
-    record = {
-        "settings": trainer.settings.model_dump(mode="json"),
-        "corpus": trainer.corpus.fingerprint(),
-        "epoch": progress.epoch,
-        "chunk": progress.chunk,
-        "losses": losses,
-    }
-    with atomic_folder(folder) as aside:
-        arrays = {"inputs": trainer.inputs, "outputs": trainer.outputs}
-        save_file(
-            arrays | {"losses": progress.losses, "predictions": progress.predictions},
-            aside / "arrays.safetensors",
-        )
-        write_json(aside / "state.json", record)
+    resuming.save(
+        folder,
+        trainer.settings,
+        trainer.corpus.fingerprint(),
+        progress={"epoch": progress.epoch, "chunk": progress.chunk, "losses": losses},
+        arrays=arrays_of(trainer, progress),
+    )
 
 
 def load_state(folder: Path, trainer: Trainer) -> tuple[Progress, list[float]]:
     """Read into the trainer's matrices what `save_state` wrote; return how far it had come, and epochs' losses."""
-    from safetensors import safe_open
-
-    if not (folder / "state.json").is_file():
-        raise CheckpointError(f"{folder}: there is no state of an interrupted run; leave out --resume")
-    record = read_json(folder / "state.json")
-    then, now = resolve(VectorSettings, record["settings"], source=str(folder)), trainer.settings
-    changed = [name for name in VectorSettings.model_fields if getattr(then, name) != getattr(now, name)]
-    if changed := [name for name in changed if name not in FREE]:
-        raise CheckpointError(
-            f"{folder}: is of a run with other settings: "
-            + ", ".join(f"--{name.replace('_', '-')} {getattr(then, name)}" for name in changed)
-            + "; give the same, or leave out --resume"
-        )
-    if record["corpus"] != trainer.corpus.fingerprint():
-        raise CheckpointError(f"{folder}: is of a run on another text; give the same, or leave out --resume")
-    progress = fresh(trainer, record["epoch"])
-    progress.chunk = record["chunk"]
-    with safe_open(folder / "arrays.safetensors", "np") as arrays:
-        trainer.inputs[:] = arrays.get_tensor("inputs")
-        trainer.outputs[:] = arrays.get_tensor("outputs")
-        progress.losses[:] = arrays.get_tensor("losses")
-        progress.predictions[:] = arrays.get_tensor("predictions")
+    progress = fresh(trainer)
+    record = resuming.load(
+        folder, trainer.settings, trainer.corpus.fingerprint(), arrays=arrays_of(trainer, progress)
+    )
+    progress.epoch, progress.chunk = record["epoch"], record["chunk"]
     return progress, record["losses"]
+
+
+def arrays_of(trainer: Trainer, progress: Progress) -> dict[str, NDArray[Any]]:
+    """Return all arrays that training changes."""
+    return {
+        "inputs": trainer.inputs,
+        "outputs": trainer.outputs,
+        "losses": progress.losses,
+        "predictions": progress.predictions,
+    }

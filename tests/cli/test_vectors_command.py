@@ -63,6 +63,8 @@ def test_english_and_chinese(command: CommandLine, tmp_path: Path, method: str) 
         (["--negative", "0"], "give --negative 5, or --hs"),
         (["--min-count", "1000"], "lower --min-count"),
         (["--resume"], "no state of an interrupted run"),
+        (["--method", "glove", "--resume"], "no state of an interrupted run"),
+        (["-o", "a.pkl", "--min-count", "1000"], "unknown ending '.pkl'; allowed: .vec .txt .bin"),
     ],
 )
 def test_mistakes_are_one_line(

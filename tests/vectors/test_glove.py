@@ -54,7 +54,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
                 ("a", "b"): 1 + 1 / 2,  # at distance 1; the other a at 2
                 ("a", "c"): 1 / 2 + 1,
                 ("b", "c"): 1,
-                ("猫", "猫"): 2,  # each stands beside the other
+                ("猫", "猫"): 2,  # each stands state the other
                 ("b", "猫"): 1 / 2 + 1,
             }
         )
