@@ -65,6 +65,7 @@ def train_glove(
     words stand together, CheckpointError where the state is of other settings or another text.
     """
     parent = make_folder(cache_folder() / "corpora")
+    say(f"counting pairs of words that come within {settings.window} words of one another")
     with writing_to(parent), tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as folder:
         table = count_cooccurrences(
             corpus,
@@ -77,9 +78,7 @@ def train_glove(
         if not len(table.pairs):
             raise DataError("no two words of the text stand in one line; give lines of several words")
         where = "on disk" if table.on_disk else "in memory"
-        say(
-            f"{format_count(len(table.pairs))} pairs of words that come within {settings.window} words, {where}"
-        )
+        say(f"{format_count(len(table.pairs))} different pairs, {where}")
         arrays, progress = start(len(corpus.vocabulary.words), settings), Progress()
         if resume and state is not None:
             progress = Progress(**resuming.load(state, settings, corpus.fingerprint(), arrays=arrays))
