@@ -167,6 +167,25 @@ def test_words_in_one_company_come_near_one_another() -> None:
     assert units[index["国王"], index["王后"]] > 0.8 > units[index["国王"], index["ship"]]
 
 
+def test_every_epoch_has_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cooccurrence, "BLOCK_PAIRS", 25)
+    whole, orders = glove.train_block, []
+
+    def noted(pairs: Any, *rest: Any) -> tuple[float, BaseException | None]:
+        orders.append([(low, high) for low, high, _ in pairs.tolist()])
+        return whole(pairs, *rest)
+
+    monkeypatch.setattr(glove, "train_block", noted)
+    with corpus(random_text()) as encoded:
+        train_glove(encoded, SETTINGS.model_copy(update={"epochs": 2}))
+    blocks = len(orders) // 2
+    first, second = orders[:blocks], orders[blocks:]
+    assert blocks > 4 and sorted(map(sorted, first)) == sorted(map(sorted, second))
+    assert [sorted(block) for block in first] != [sorted(block) for block in second]
+    assert not {tuple(block) for block in first} & {tuple(block) for block in second}
+    assert all(block != sorted(block) for block in orders)
+
+
 def same(one: WordVectors, other: WordVectors) -> bool:
     return one.words == other.words and one.matrix.tobytes() == other.matrix.tobytes()
 
