@@ -249,16 +249,17 @@ def separate(plan, lane, begin, place, end, rate):
 
 @native()
 def joined(plan, lane, begin, place, end, rate):
-    """CBOW and FastText: one input, the mean of rows. Returns the number of predictions."""
+    """CBOW and FastText: one input, the mean of rows, for one prediction after another. Returns how many."""
     words, columns, rows = shorts(lane[KEPT]), plan[COLUMNS], integers(lane[INPUTS])
     inputs = np.int64(0)
     predictions = np.int64(0)
     for neighbour in range(begin, end):
         if (neighbour == place) != (plan[JOINED] != 0):
             inputs = add_pieces(plan, lane, words[neighbour], inputs)
-    hidden = lane[HIDDEN]
+    hidden, change = lane[HIDDEN], lane[DELTA]
+    total = change + 4 * columns
     clear(hidden, columns)
-    clear(lane[DELTA], columns)
+    clear(change, 2 * columns)
     share = np.float32(1) / np.float32(inputs)
     for i in range(inputs):
         add_row(hidden, rows[i], share, columns)
@@ -266,10 +267,15 @@ def joined(plan, lane, begin, place, end, rate):
         if (neighbour == place) == (plan[JOINED] != 0):
             targets = choose_targets(plan, lane, words[neighbour], 0)
             learn(plan, lane, 1, lane[OWN] + 8 * HIDDEN, lane[CHANGES], targets, rate)
+            # Where every row moves by as much, so does their mean: the next prediction is made with what this one
+            # learned, as if the rows had been changed already.
+            add_row(hidden, change, np.float32(1), columns)
+            add_row(total, change, np.float32(1), columns)
+            clear(change, columns)
             predictions += 1
     # Every row gets the whole gradient, as in word2vec's and fastText's programs; that of the mean is 1/inputs.
     for i in range(inputs):
-        add_row(rows[i], lane[DELTA], np.float32(1), columns)
+        add_row(rows[i], total, np.float32(1), columns)
     return predictions
 
 

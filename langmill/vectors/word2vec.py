@@ -247,7 +247,7 @@ def lane_of(trainer: Trainer) -> list[NDArray[Any]]:
         targets = int(np.diff(trainer.paths.begins).max())
     # In pages of their own: threads that write to one cache line slow each other.
     lane = zeros(1, layout.LANE_ENTRIES, np.int64)[0]
-    deltas = zeros(1 if trainer.pieces else 2 * settings.window, columns)
+    deltas = zeros(2 if trainer.pieces else 2 * settings.window, columns)
     changes = zeros(1, len(deltas), np.int64)[0]
     changes[:] = deltas.ctypes.data + 4 * columns * np.arange(len(deltas))
     buffers: dict[int, NDArray[Any]] = {

@@ -76,10 +76,10 @@ class Plain:
         many = method == "cbow" or by_word
         rows = np.concatenate([self.pieces(each) for each in (around if many else [word])])
         hidden = self.inputs[rows].mean(0, keepdims=True)
-        change = np.zeros_like(hidden)
+        begin = hidden
         for each in [word] if many else around:
-            change += self.predict(hidden, self.targets(each, draw), rate)
-        np.add.at(self.inputs, rows, change)
+            hidden = hidden + self.predict(hidden, self.targets(each, draw), rate)
+        np.add.at(self.inputs, rows, hidden - begin)
 
     def pieces(self, word: int) -> NDArray[np.int32]:
         """Return the rows that a word is made of."""
