@@ -1,4 +1,4 @@
-"""`langmill vectors`: train word vectors, and ask them. [cli]"""
+"""`langmill vectors`: train word vectors. [cli]"""
 
 from __future__ import annotations
 

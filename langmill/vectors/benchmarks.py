@@ -139,12 +139,10 @@ def read_test(path: Path | str) -> Pairs | Questions:
             rows.append((number, [part.strip() for part in text.strip().split(separator)]))
     if not rows:
         raise DataError(f"{path}: is empty; expected pairs with scores, or analogies")
-    heads = [
-        row for _, row in rows[:2] if not rows[0][1][0].startswith(":")
-    ]  # a header perhaps, and what is below
-    for column in (2, 3):
-        if any(len(row) > column and number_of(row[column]) is not None for row in heads):
-            return read_pairs(path, rows, column)
+    if not rows[0][1][0].startswith(":"):
+        for column in (2, 3):  # of the first line, or of the second where that is a header
+            if any(len(row) > column and number_of(row[column]) is not None for _, row in rows[:2]):
+                return read_pairs(path, rows, column)
     return read_questions(path, rows)
 
 

@@ -197,7 +197,8 @@ def read_fasttext(reader: Reader) -> WordVectors:
         )
     matrix = reader.matrix(rows, width)
     finite(reader.path, words, matrix)
-    subwords = Subwords(matrix[count:], shortest, longest) if longest and buckets else None
+    shortest = max(1, shortest)
+    subwords = Subwords(matrix[count:], shortest, longest) if buckets and longest >= shortest else None
     own = matrix[:count].copy()
     vectors = WordVectors(words, own, np.array(counts, np.int64), subwords, facts_of(arguments))
     for begin, sums, pieces in sums_of_pieces(vectors):
@@ -243,6 +244,15 @@ def facts_of(arguments: tuple[Any, ...]) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items()}
 
 
+def number(facts: dict[str, str], name: str, usual: float) -> float:
+    """Return a fact that is a number of 32 bits, or what fastText takes where there is none."""
+    try:
+        value = float(facts.get(name, usual))
+    except ValueError:
+        return usual
+    return value if abs(value) < 2**31 else usual
+
+
 def write_fasttext(path: Path, vectors: WordVectors) -> None:
     """Write fastText's own form, the matrix of targets as zeros: the vectors do not need it.
 
@@ -251,19 +261,17 @@ def write_fasttext(path: Path, vectors: WordVectors) -> None:
     subwords, facts = vectors.subwords, vectors.facts
     assert subwords is not None
     count, width, buckets = len(vectors.words), vectors.width, len(subwords.matrix)
-
-    def number(name: str, usual: int) -> int:
-        return int(facts[name]) if facts.get(name, "").isdigit() else usual
-
     loss = HIERARCHICAL if facts.get("hs") == "True" else NEGATIVE
     model = CBOW if facts.get("predict") == "word" else SKIPGRAM
     times = vectors.counts if vectors.counts is not None else np.ones(count, np.int64)
     with open(path, "wb") as stream:
         stream.write(struct.pack("<2i", MAGIC, VERSION))
-        settings = number("window", 5), number("epochs", 5), number("min_count", 1), number("negative", 5)
+        usual = {"window": 5, "epochs": 5, "min_count": 1, "negative": 5}
+        settings = (int(number(facts, name, value)) for name, value in usual.items())
         lengths = buckets, subwords.shortest, subwords.longest
-        sample = float(facts.get("sample", "1e-4"))
-        stream.write(ARGUMENTS.pack(width, *settings, 1, loss, model, *lengths, 100, sample))
+        stream.write(
+            ARGUMENTS.pack(width, *settings, 1, loss, model, *lengths, 100, number(facts, "sample", 1e-4))
+        )
         stream.write(SIZES.pack(count, count, 0, int(times.sum()), -1))
         for word, often in zip(vectors.words, times.tolist(), strict=True):
             stream.write(word.encode() + struct.pack("<bqb", 0, often, 0))

@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,11 @@ class Cooccurrences:
     """(blocks,): where each block ends."""
     on_disk: bool
 
-    @property
+    @cached_property
     def cells(self) -> int:
         """How many cells of the symmetric matrix of words and contexts are not zero."""
-        return 2 * len(self.pairs) - int((self.pairs["low"] == self.pairs["high"]).sum())
+        parts = (self.pairs[begin : begin + MERGE_PAIRS] for begin in range(0, len(self.pairs), MERGE_PAIRS))
+        return 2 * len(self.pairs) - sum(int((part["low"] == part["high"]).sum()) for part in parts)
 
 
 def count_cooccurrences(
@@ -71,8 +73,7 @@ def count_cooccurrences(
 
     def work(thread: int) -> list[Run]:
         begin, end = int(cuts[thread]), int(cuts[thread + 1])
-        runs = runs_of(corpus, begin, end, window=window, slots=slots)
-        return [kept(run, folder / f"run-{thread}-{place}", full) for place, (run, full) in enumerate(runs)]
+        return spilled(runs_of(corpus, begin, end, window=window, slots=slots), folder / f"runs-{thread}")
 
     with ThreadPoolExecutor(threads) as pool:
         runs = [run for found in pool.map(work, range(threads)) for run in found]
@@ -100,11 +101,8 @@ def runs_of(
         )
         full = filled >= limit
         if full and len(keys) < slots:
-            small, keys, counts = (
-                (keys, counts),
-                np.full(2 * len(keys), EMPTY, np.int64),
-                np.zeros(2 * len(keys), np.int64),
-            )
+            small = keys, counts
+            keys, counts = np.full(2 * len(keys), EMPTY, np.int64), np.zeros(2 * len(keys), np.int64)
             move_pairs(*small, keys, counts)
             continue
         used = np.flatnonzero(keys != EMPTY)
@@ -115,15 +113,23 @@ def runs_of(
         keys[:], counts[:], filled = EMPTY, 0, 0
 
 
-def kept(run: Run, path: Path, full: bool) -> Run:
-    """Return the run, from disk where the memory is needed for the next."""
-    if not full:
-        return run
-    keys, counts = (
-        np.memmap(f"{path}{end}", np.int64, "w+", shape=run[0].shape) for end in ("-keys", "-counts")
-    )
-    keys[:], counts[:] = run
-    return keys, counts
+def spilled(runs: Iterator[tuple[Run, bool]], path: Path) -> list[Run]:
+    """Return the runs: those of full tables from disk, so that memory is free for the next."""
+    lengths: list[int] = []
+    rest: list[Run] = []
+    with open(f"{path}-keys", "wb") as keys_file, open(f"{path}-counts", "wb") as counts_file:
+        for run, full in runs:
+            if full:
+                run[0].tofile(keys_file)
+                run[1].tofile(counts_file)
+                lengths.append(len(run[0]))
+            else:
+                rest.append(run)
+    if not lengths:
+        return rest
+    cuts = np.cumsum(lengths)[:-1]
+    keys, counts = (np.split(np.memmap(f"{path}-{name}", np.int64, "r"), cuts) for name in ("keys", "counts"))
+    return [*zip(keys, counts, strict=True), *rest]
 
 
 def merge(runs: list[Run]) -> Iterator[Run]:

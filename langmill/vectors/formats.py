@@ -46,8 +46,7 @@ def write_vectors(path: Path | str, vectors: WordVectors) -> None:
         ".npz": write_npz,
         ".safetensors": write_safetensors,
     }
-    if ending not in writers:
-        raise ConfigError(f"{path}: unknown ending {ending!r}; allowed: {' '.join(ENDINGS)}")
+    check_ending(path)
     check(path, vectors, any_word=ending in (".npz", ".safetensors"))
     if vectors.subwords and ending in (".vec", ".txt"):
         warn(
@@ -55,6 +54,12 @@ def write_vectors(path: Path | str, vectors: WordVectors) -> None:
             " .bin, .npz and .safetensors keep them"
         )
     atomic_write(path, lambda aside: writers[ending](aside, vectors))
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file whose ending says no form."""
+    if path.suffix.lower() not in ENDINGS:
+        raise ConfigError(f"{path}: unknown ending {path.suffix!r}; allowed: {' '.join(ENDINGS)}")
 
 
 def check(path: Path, vectors: WordVectors, *, any_word: bool) -> None:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from langmill.core.errors import DataError
 from langmill.core.files import cache_folder, make_folder, writing_to
 from langmill.core.log import format_count, format_seconds, say
+from langmill.vectors import resuming
 from langmill.vectors.cooccurrence import Cooccurrences, count_cooccurrences
 from langmill.vectors.corpus import EncodedCorpus
 from langmill.vectors.settings import VectorSettings
-from langmill.vectors.state import load_state, save_state
 from langmill.vectors.table import WordVectors
 
 LINE_NUMBERS = 16
@@ -65,6 +65,7 @@ def train_glove(
     words stand together, CheckpointError where the state is of other settings or another text.
     """
     parent = make_folder(cache_folder() / "corpora")
+    say(f"counting pairs of words that come within {settings.window} words of one another")
     with writing_to(parent), tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as folder:
         table = count_cooccurrences(
             corpus,
@@ -77,21 +78,19 @@ def train_glove(
         if not len(table.pairs):
             raise DataError("no two words of the text stand in one line; give lines of several words")
         where = "on disk" if table.on_disk else "in memory"
-        say(
-            f"{format_count(len(table.pairs))} pairs of words that come within {settings.window} words, {where}"
-        )
+        say(f"{format_count(len(table.pairs))} different pairs, {where}")
         arrays, progress = start(len(corpus.vocabulary.words), settings), Progress()
         if resume and state is not None:
-            progress = Progress(**load_state(state, settings, corpus.fingerprint(), arrays=arrays))
+            progress = Progress(**resuming.load(state, settings, corpus.fingerprint(), arrays=arrays))
             say(f"resuming at {describe(table, settings, progress)}")
         train(corpus, table, settings, arrays, progress, state)
-    facts = {
-        name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None
-    }
-    facts |= {"alpha": f"{settings.learning_rate:g}", "threads": str(settings.workers)}
-    facts["loss"] = " ".join(f"{loss:.6f}" for loss in progress.losses)
     matrix = arrays["words"][:, : settings.dim] + arrays["contexts"][:, : settings.dim]
-    return WordVectors(corpus.vocabulary.words, matrix, corpus.vocabulary.counts, facts=facts)
+    return WordVectors(
+        corpus.vocabulary.words,
+        matrix,
+        corpus.vocabulary.counts,
+        facts=resuming.facts_of(settings, progress.losses),
+    )
 
 
 def start(words: int, settings: VectorSettings) -> Arrays:
@@ -119,7 +118,7 @@ def train(
 
     def save() -> None:
         if state is not None:
-            save_state(state, settings, corpus.fingerprint(), progress=asdict(progress), arrays=arrays)
+            resuming.save(state, settings, corpus.fingerprint(), progress=asdict(progress), arrays=arrays)
 
     saved = time.monotonic()
     try:

@@ -45,6 +45,8 @@ def buckets_of(word: str, shortest: int, longest: int, buckets: int) -> list[int
     return [piece_hash(piece) % buckets for piece in pieces_of(word, shortest, longest)]
 
 
+BLOCK_WORDS = 1000
+"""Words whose pieces are found at a time."""
 END_OF_SENTENCE = "</s>"
 """fastText's word for it, which has no pieces."""
 
@@ -70,6 +72,7 @@ def hashed_pieces(
     last = np.cumsum(np.array([len(text) for text in marked], np.int64))
     word = np.searchsorted(last, begin, side="right")
     left = np.searchsorted(begin, last)[word] - np.arange(len(begin))  # characters to the word's end
+    longest = min(longest, int(left.max(initial=0)))
     value = np.full(len(begin), 2166136261, np.uint32)
     held = np.zeros((len(begin), max(0, longest - shortest + 1)), np.int64)
     there = np.zeros(held.shape, bool)
@@ -118,14 +121,20 @@ class Pieces:
 
 def number_pieces(words: Iterable[str], shortest: int, longest: int, buckets: int) -> Pieces:
     """Return the rows that each word is made of."""
-    lists = [buckets_of(word, shortest, longest, buckets) if longest else [] for word in words]
-    begins = np.cumsum([0, *(len(found) + 1 for found in lists)])
-    count = len(lists)
-    numbers: dict[int, int] = {}
-    rows = np.empty(begins[-1], np.int32)
-    for word, found in enumerate(lists):
-        rows[begins[word]] = word
-        rows[begins[word] + 1 : begins[word + 1]] = [
-            numbers.setdefault(bucket, count + len(numbers)) for bucket in found
-        ]
-    return Pieces(begins, rows, np.fromiter(numbers, np.int64, len(numbers)))
+    words = list(words)
+    parts = [
+        hashed_pieces(words[begin : begin + BLOCK_WORDS], shortest, longest, buckets)
+        for begin in range(0, max(1, len(words)), BLOCK_WORDS)
+    ]
+    found = np.concatenate([each for _, each in parts])
+    counts = np.concatenate([np.diff(begins) for begins, _ in parts])
+    distinct, first, place = np.unique(found, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty(len(order), np.int64)
+    number[order] = len(words) + np.arange(len(order))
+    begins = np.concatenate([[0], np.cumsum(counts + 1)])
+    own = np.zeros(begins[-1], bool)
+    own[begins[:-1]] = True
+    rows = np.empty(len(own), np.int32)
+    rows[own], rows[~own] = np.arange(len(words)), number[place]
+    return Pieces(begins, rows, distinct[order])

@@ -14,9 +14,10 @@ from langmill.core.errors import ConfigError
 from langmill.core.files import make_folder
 from langmill.core.log import format_count, format_seconds, say, warn
 from langmill.text.documents import Document
+from langmill.vectors import resuming
 from langmill.vectors.corpus import EncodedCorpus, Words, encode_corpus
+from langmill.vectors.formats import check_ending, write_vectors
 from langmill.vectors.settings import VectorSettings
-from langmill.vectors.state import load_state, save_state
 from langmill.vectors.table import WordVectors
 from langmill.vectors.word2vec import Progress, Trainer, fresh, prepare, train_epoch, vectors_of
 
@@ -37,7 +38,7 @@ def train_vectors(
     """Train word vectors on documents, as `text.readers.read_documents` yields them.
 
     words: how a text is taken apart; see `corpus.Words`. output: a file to write, its ending says in which
-    format; what is needed to take up an interrupted run lies beside it in `FILE.state` until that is done.
+    format; what is needed to take up an interrupted run lies state it in `FILE.state` until that is done.
     resume: go on from there; with one thread the result is that of a run without interruption, to the bit.
     Raises DataError where no word is left, CheckpointError where the state is of other settings or another text.
     """
@@ -45,6 +46,7 @@ def train_vectors(
     state: Path | None = None
     if output is not None:
         output = Path(output)
+        check_ending(output)
         make_folder(output.parent)
         state = output.with_name(output.name + ".state")
         if state.is_dir() and not resume:
@@ -64,8 +66,6 @@ def train_vectors(
         else:
             vectors = train_word2vec(corpus, settings, state=state, resume=resume)
     if output is not None:
-        from langmill.vectors.formats import write_vectors
-
         write_vectors(output, vectors)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
@@ -80,16 +80,8 @@ def train_word2vec(
     losses: list[float] = []
     progress = fresh(trainer)
     if resume and state is not None:
-        kept = load_state(state, settings, corpus.fingerprint(), arrays=arrays_of(trainer, progress))
-        progress.epoch, progress.chunk, losses = kept["epoch"], kept["chunk"], kept["losses"]
+        progress, losses = load_state(state, trainer)
         say(f"resuming at {describe(trainer, progress)}")
-
-    def save() -> None:
-        if state is not None:
-            arrays = arrays_of(trainer, progress)
-            kept = progress_of(progress, losses)
-            save_state(state, settings, corpus.fingerprint(), progress=kept, arrays=arrays)
-
     saved = time.monotonic()
     teller = Teller(trainer)
     try:
@@ -98,27 +90,16 @@ def train_word2vec(
             losses.append(progress.loss())
             say(f"epoch {progress.epoch + 1}/{settings.epochs}: loss {losses[-1]:.4f}")
             progress = fresh(trainer, progress.epoch + 1)
-            if progress.epoch < settings.epochs and time.monotonic() - saved > SAVE_SECONDS:
-                save()
+            left = progress.epoch < settings.epochs
+            if state is not None and left and time.monotonic() - saved > SAVE_SECONDS:
+                save_state(state, trainer, progress, losses)
                 saved = time.monotonic()
     except (KeyboardInterrupt, SystemExit):
-        save()
         if state is not None:
+            save_state(state, trainer, progress, losses)
             say(f"stopped at {describe(trainer, progress)}; go on with the same command and --resume")
         raise
-    return vectors_of(trainer, facts_of(settings, losses))
-
-
-def facts_of(settings: VectorSettings, losses: list[float]) -> dict[str, str]:
-    """Return how vectors were made, as files of vectors keep it."""
-    facts = {
-        name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None
-    }
-    return facts | {
-        "alpha": f"{settings.learning_rate:g}",
-        "threads": str(settings.workers),
-        "loss": " ".join(f"{loss:.6f}" for loss in losses),
-    }
+    return vectors_of(trainer, resuming.facts_of(settings, losses))
 
 
 def describe(trainer: Trainer, progress: Progress) -> str:
@@ -154,13 +135,29 @@ class Teller:
         )
 
 
-def progress_of(progress: Progress, losses: list[float]) -> dict[str, Any]:
-    """Return how far training has come, as a state keeps it."""
-    return {"epoch": progress.epoch, "chunk": progress.chunk, "losses": losses}
+def save_state(folder: Path, trainer: Trainer, progress: Progress, losses: list[float]) -> None:
+    """Write what is needed to go on."""
+    resuming.save(
+        folder,
+        trainer.settings,
+        trainer.corpus.fingerprint(),
+        progress={"epoch": progress.epoch, "chunk": progress.chunk, "losses": losses},
+        arrays=arrays_of(trainer, progress),
+    )
+
+
+def load_state(folder: Path, trainer: Trainer) -> tuple[Progress, list[float]]:
+    """Read into the trainer's matrices what `save_state` wrote; return how far it had come, and epochs' losses."""
+    progress = fresh(trainer)
+    record = resuming.load(
+        folder, trainer.settings, trainer.corpus.fingerprint(), arrays=arrays_of(trainer, progress)
+    )
+    progress.epoch, progress.chunk = record["epoch"], record["chunk"]
+    return progress, record["losses"]
 
 
 def arrays_of(trainer: Trainer, progress: Progress) -> dict[str, NDArray[Any]]:
-    """Return the arrays that a state keeps."""
+    """Return all arrays that training changes."""
     return {
         "inputs": trainer.inputs,
         "outputs": trainer.outputs,

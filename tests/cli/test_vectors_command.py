@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from small_runs import CommandLine
 
-from langmill.vectors.formats import Vectors, read_vectors
+from langmill.vectors.formats import read_vectors
+from langmill.vectors.table import WordVectors
 
 pytest.importorskip("numba")
 SEA, COURT = ("Whale", "sea", "ship", "captain"), ("King", "queen", "throne", "crown")
@@ -25,13 +26,13 @@ def lines(topics: Sequence[tuple[str, ...]], sign: str, end: str) -> list[str]:
     return [sign.join(random.choices(random.choice(topics), k=8)) + end for _ in range(400)]
 
 
-def likeness(vectors: Vectors, one: str, other: str) -> float:
+def likeness(vectors: WordVectors, one: str, other: str) -> float:
     """Return the cosine of two words."""
     a, b = (vectors.matrix[vectors.words.index(word)] for word in (one, other))
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-@pytest.mark.parametrize("method", ["skipgram", "cbow", "fasttext"])
+@pytest.mark.parametrize("method", ["skipgram", "cbow", "fasttext", "glove"])
 def test_english_and_chinese(command: CommandLine, tmp_path: Path, method: str) -> None:
     pytest.importorskip("rjieba")
     (tmp_path / "english.txt").write_text("\n".join(lines((SEA, COURT), ", ", "!")), encoding="utf-8")
@@ -62,6 +63,8 @@ def test_english_and_chinese(command: CommandLine, tmp_path: Path, method: str) 
         (["--negative", "0"], "give --negative 5, or --hs"),
         (["--min-count", "1000"], "lower --min-count"),
         (["--resume"], "no state of an interrupted run"),
+        (["--method", "glove", "--resume"], "no state of an interrupted run"),
+        (["-o", "a.pkl", "--min-count", "1000"], "unknown ending '.pkl'; allowed: .vec .txt .bin"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -156,6 +156,12 @@ def test_accuracy_by_section_is_gensims(tmp_path: Path) -> None:
     assert "69.1 %" in score(vectors, asked).reference
 
 
+def test_of_equal_answers_the_more_frequent_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks, "VOCABULARY_BLOCK", 2)
+    vectors = WordVectors(list("abcdef"), np.float32([[1, 0], [1, 0], [1, 0.1], [-1, 0], [-1, 0], [-1, 0]]))
+    assert solve(vectors.units, np.array([[0, 1, 2]])).tolist() == [[3, 3]]
+
+
 def test_words_of_the_question_are_no_answers() -> None:
     vectors = WordVectors(list("abcd"), np.float32([[1, 0], [1, 0], [1, 0.1], [-1, 0]]))
     assert solve(vectors.units, np.array([[0, 1, 2]])).tolist() == [[3, 3]]

@@ -79,9 +79,9 @@ def test_an_epochs_end_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     saved: list[tuple[int, int]] = []
     save = training.save_state
 
-    def note(*asked: Any, progress: dict[str, Any], **arrays: Any) -> None:
-        saved.append((progress["epoch"], progress["chunk"]))
-        save(*asked, progress=progress, **arrays)
+    def note(folder: Path, trainer: Trainer, progress: Progress, losses: list[float]) -> None:
+        saved.append((progress.epoch, progress.chunk))
+        save(folder, trainer, progress, losses)
 
     monkeypatch.setattr(training, "save_state", note)
     train_vectors(documents(), SETTINGS, words="spaces", output=tmp_path / "a.vec")

@@ -29,11 +29,11 @@ def same_words_and_numbers(one: WordVectors, other: WordVectors) -> None:
 def test_every_form_gives_back_words_and_numbers_to_the_bit(tmp_path: Path, ending: str) -> None:
     random = np.random.default_rng(0)
     vectors = some_vectors(width=7)
-    # Numbers of every size, and the smallest and largest that there are.
+    # Numbers of every size, the smallest and largest that there are, and one that needs nine digits.
     vectors.matrix[:] = random.normal(size=vectors.matrix.shape) * 10.0 ** random.integers(
         -30, 30, (len(WORDS), 7)
     )
-    vectors.matrix[0, :4] = np.float32([3.4028235e38, -1.1754944e-38, 1e-45, -0.0])
+    vectors.matrix[0, :6] = np.float32([3.4028235e38, -1.1754944e-38, 1e-45, -0.0, 1000.00006, 9e9 + 600])
     write_vectors(tmp_path / f"a{ending}", vectors)
     read = read_vectors(tmp_path / f"a{ending}")
     same_words_and_numbers(read, vectors)
@@ -229,7 +229,7 @@ def test_damage_is_an_error_or_harmless(tmp_path_factory: pytest.TempPathFactory
     whole = path.read_bytes()
 
     @given(st.integers(0, len(whole)), st.integers(0, len(whole)), st.binary(max_size=12))
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     def damaged(begin: int, end: int, put: bytes) -> None:
         path.write_bytes(whole[:begin] + put + whole[end:])
         told, read = "", None

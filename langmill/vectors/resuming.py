@@ -1,4 +1,4 @@
-"""What is kept of an interrupted run, so that it can go on. [vectors]"""
+"""What is kept of a run: how its vectors were made, and what lets it go on when interrupted. [vectors]"""
 
 from __future__ import annotations
 
@@ -13,11 +13,23 @@ from langmill.core.errors import CheckpointError
 from langmill.core.files import atomic_folder, read_json, write_json
 from langmill.vectors.settings import VectorSettings
 
-FREE = {"threads"}
+FREE = {"threads", "memory_bytes"}
 """Settings that a resumed run may change."""
 
 
-def save_state(
+def facts_of(settings: VectorSettings, losses: list[float]) -> dict[str, str]:
+    """Return how vectors were made, as files of vectors keep it; losses: of each epoch."""
+    facts = {
+        name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None
+    }
+    return facts | {
+        "alpha": f"{settings.learning_rate:g}",
+        "threads": str(settings.workers),
+        "loss": " ".join(f"{loss:.6f}" for loss in losses),
+    }
+
+
+def save(
     folder: Path,
     settings: VectorSettings,
     fingerprint: str,
@@ -34,7 +46,7 @@ def save_state(
         write_json(aside / "state.json", record)
 
 
-def load_state(
+def load(
     folder: Path, settings: VectorSettings, fingerprint: str, *, arrays: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
     """Read into `arrays` what was kept, and return the progress; raise CheckpointError where it is of another run."""
