@@ -33,11 +33,12 @@ from langmill.text.augment_settings import OPERATIONS, AugmentSettings
 from langmill.text.documents import ReadReport
 from langmill.text.paths import kind_of, split_ending
 from langmill.text.rows import json_line, open_writer
-from langmill.text.segmentation import dictionary_segmenter
+from langmill.text.segmentation import HAN, dictionary_segmenter
 from langmill.text.words import sentences
 
 if TYPE_CHECKING:
     from langmill.checkpoint import Checkpoint
+    from langmill.tokens.tokenizer import Tokenizer
 
 ROWS_AT_A_TIME = 64
 NEIGHBOURS = 10
@@ -185,7 +186,10 @@ def fillings(folder: str) -> Suggest:
     def suggest(places: Sequence[Place]) -> list[list[tuple[str, float]]]:
         texts = [masked(checkpoint, place) for place in places]
         filled = iter(predict(checkpoint, [text for text in texts if text]))
-        return [words_of(checkpoint, next(filled)) if text else [] for text in texts]
+        return [
+            words_of(checkpoint, place, next(filled)) if text else []
+            for place, text in zip(places, texts, strict=True)
+        ]
 
     return suggest
 
@@ -201,11 +205,14 @@ def opened(folder: str) -> Checkpoint:
 
 
 def masked(checkpoint: Checkpoint, place: Place) -> str:
-    """Return a text with a word hidden, as much around it as the model reads; empty: the word is too long."""
+    """Return a text with a word hidden, as much around it as the model reads; empty: the word is too long.
+
+    A Chinese word is hidden token by token, another one by one mask, which only a whole word may fill: several
+    masks in a row, each filled without regard to the others, make no words.
+    """
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
-    space = " " if place.before.endswith(" ") else ""
-    masks = len(tokenizer.encode(space + place.word))
+    masks = len(tokenizer.encode(place.word)) if HAN.match(place.word) else 1
     window, most = WINDOW_CHARACTERS, checkpoint.model.config.output_stack.max_positions
     while masks <= MOST_MASKS and window:
         text = f"{place.before[-window:]}{'[MASK]' * masks}{place.after[:window]}"
@@ -215,13 +222,30 @@ def masked(checkpoint: Checkpoint, place: Place) -> str:
     return ""
 
 
-def words_of(checkpoint: Checkpoint, filling: Any) -> list[tuple[str, float]]:
+def words_of(checkpoint: Checkpoint, place: Place, filling: Any) -> list[tuple[str, float]]:
     """Return the words that a filling makes: each likely first token with the likeliest others behind it."""
-    first, *others = filling.masks
-    rest = [candidates[0].id for candidates in others]
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
-    return [(tokenizer.decode([each.id, *rest]).strip(), each.probability) for each in first]
+    first, *others = filling.masks
+    rest = [candidates[0].id for candidates in others]
+    if HAN.match(place.word):
+        return [(tokenizer.decode([each.id, *rest]).strip(), each.probability) for each in first]
+    spaced = place.before[-1:].isspace()
+    return [
+        (each.token.strip(), each.probability)
+        for each in first
+        if len(each.token.strip()) > 1 and begins_word(tokenizer, each.id, spaced=spaced)
+    ]
+
+
+def begins_word(tokenizer: Tokenizer, number: int, *, spaced: bool) -> bool:
+    """Say whether a token begins a word, as far as its tokenizer tells. spaced: white space stands before it."""
+    token = tokenizer.token(number)
+    if tokenizer.kind == "unigram":
+        return token.startswith("▁")
+    if tokenizer.kind == "bpe" and spaced:
+        return tokenizer.piece(number).startswith(b" ")
+    return not token.startswith("##")
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,15 @@ NEGATIONS = frozenset(
     "no not never none nobody nothing neither nor nowhere without hardly barely scarcely cannot cant dont wont"
     " 不 没 没有 无 未 非 别 莫 勿 并非 毫无 从未 從未 無 沒 沒有".split()
 )
-_NEGATED = re.compile(r"n['’]t$|^[不没沒毫]", re.IGNORECASE)
+_KEPT = re.compile(r"n['’]t$|^[不没沒毫]|[\d@:/]", re.IGNORECASE)
 _CLITIC = re.compile("['’](?:s|t|d|ll|ve|re|m)", re.IGNORECASE)
 """What stays with the word before it, where a corpus sets it apart: `I 've`."""
 _LETTER = re.compile(LETTER)
 _WORD_START = re.compile(f"{LETTER}|{HAN.pattern}")
 _BEFORE_SENTENCE = re.compile(r"(?:^|[.!?。！？\n][\"'”’)\]]*)\s*[\"'“‘(\[]*$")
 _LOOK_BACK_CHARACTERS = 12
+ATTEMPTS = 3
+"""How often a new text is sought in place of one that is not new."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,12 @@ def passage(text: str, protected: Sequence[Span] = (), *, segment: Segmenter | N
 
 
 def may_change(word: str) -> bool:
-    """Say whether a piece of text is a word that an operation may touch.
+    """Say whether a piece of text is a word that an operation may touch: no negation, number or address.
 
-    >>> [word for word in ["whale", "never", "isn't", ",", "不错", "鲸"] if may_change(word)]
+    >>> [word for word in ["whale", "never", "isn't", ",", "1851", "不错", "鲸"] if may_change(word)]
     ['whale', '鲸']
     """
-    return bool(_WORD_START.match(word)) and word.lower() not in NEGATIONS and not _NEGATED.search(word)
+    return bool(_WORD_START.match(word)) and word.lower() not in NEGATIONS and not _KEPT.search(word)
 
 
 class Operation(Protocol):
@@ -286,18 +288,20 @@ def render(each: Passage, changes: Changes) -> tuple[str, Callable[[Span], Span]
 
 
 def with_space(each: Passage, begin: int, end: int, done: int) -> Span:
-    """Return a word that is deleted together with a space beside it that nothing needs any more.
+    """Return a word that is deleted together with a space or sign beside it that nothing needs any more.
 
     done: where the part that is written already ends.
     """
     text = each.text
-    after = text[end : end + 1]
-    blank_after = after.isspace() and after != "\n" and not each.is_protected(end)
-    if begin > done and text[begin - 1] in " \t\u3000" and not each.is_protected(begin - 1):
-        if not after or not _WORD_START.match(after):
-            return begin - 1, end
-    elif blank_after and (begin == 0 or text[begin - 1].isspace()):
+    before, after = text[begin - 1] if begin > done else "", text[end : end + 1]
+    free_before = bool(before) and not each.is_protected(begin - 1)
+    free_after = bool(after) and not each.is_protected(end)
+    if free_before and before in " \t\u3000" and not _WORD_START.match(after):
+        return begin - 1, end
+    if free_after and after in " \t\u3000" and (begin == 0 or text[begin - 1].isspace()):
         return begin, end + 1
+    if free_after and before == after and not (before.isspace() or _WORD_START.match(before)):
+        return begin, end + 1  # 书店，步行街，…: one of the commas goes too
     return begin, end
 
 
@@ -323,7 +327,7 @@ def spelled(each: Passage, number: int, items: tuple[int | str, ...]) -> str:
             word = capital(word) if own[0].isupper() else word
         if first and place == 0 and own[0].isupper():
             word = capital(word)
-        glued = HAN.match(out[-1:]) and HAN.match(word)
+        glued = HAN.match(out[-1:]) or HAN.match(word)
         out += word if glued or not out else f" {word}"
     return out
 
@@ -351,7 +355,7 @@ def variants(
     seen = [{each.text, written(index, {}, "")} for index, each in enumerate(passages)]
     starts = [int(digest(str(seed), each.text), 16) for each in passages]
     waiting = [(index, turn) for index in range(len(passages)) for turn in range(per_row)]
-    for attempt in range(len(operations)):
+    for attempt in range(max(ATTEMPTS, len(operations))):
         kept: list[tuple[int, int]] = []
         for number, operation in enumerate(operations):
             taken = [
@@ -361,7 +365,7 @@ def variants(
             ]
             asked = [passages[index] for index, _ in taken]
             draws = [
-                Random(digest(str(seed), operation.name, str(turn), each.text))
+                Random(digest(str(seed), operation.name, f"{turn}.{attempt}", each.text))
                 for each, (_, turn) in zip(asked, taken)
             ]
             for (index, turn), result in zip(taken, operation(asked, draws), strict=True):
