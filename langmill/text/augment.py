@@ -29,13 +29,14 @@ NEGATIONS = frozenset(
     "no not never none nobody nothing neither nor nowhere without hardly barely scarcely cannot cant dont wont"
     " 不 没 没有 无 未 非 别 莫 勿 并非 毫无 从未 從未 無 沒 沒有".split()
 )
-_KEPT = re.compile(r"n['’]t$|^[不没沒毫]|[\d@:/]", re.IGNORECASE)
+_KEPT = re.compile(r"n['’]t$|^[不没沒毫]|[\d.@:/]", re.IGNORECASE)
 _CLITIC = re.compile("['’](?:s|t|d|ll|ve|re|m)", re.IGNORECASE)
 """What stays with the word before it, where a corpus sets it apart: `I 've`."""
 _LETTER = re.compile(LETTER)
 _WORD_START = re.compile(f"{LETTER}|{HAN.pattern}")
 _BEFORE_SENTENCE = re.compile(r"(?:^|[.!?。！？\n][\"'”’)\]]*)\s*[\"'“‘(\[]*$")
 _LOOK_BACK_CHARACTERS = 12
+BLANKS = (" ", "\t", "\u3000")
 ATTEMPTS = 3
 """How often a new text is sought in place of one that is not new."""
 
@@ -104,7 +105,7 @@ def passage(text: str, protected: Sequence[Span] = (), *, segment: Segmenter | N
 
 
 def may_change(word: str) -> bool:
-    """Say whether a piece of text is a word that an operation may touch: no negation, number or address.
+    """Say whether a piece of text is a word that an operation may touch: no negation, number, address or abbreviation.
 
     >>> [word for word in ["whale", "never", "isn't", ",", "1851", "不错", "鲸"] if may_change(word)]
     ['whale', '鲸']
@@ -257,7 +258,7 @@ def render(each: Passage, changes: Changes) -> tuple[str, Callable[[Span], Span]
         items = changes.get(number, (number,))
         old = each.text[begin:end]
         new = spelled(each, number, items)
-        if raise_next and new and each.text[done:begin].isspace():
+        if raise_next and new and not each.text[done:begin].strip():
             new = capital(new)
         raise_next = not items and (raise_next or (starts_sentence(each, number) and old[0].isupper()))
         if new == old:
@@ -293,15 +294,13 @@ def with_space(each: Passage, begin: int, end: int, done: int) -> Span:
     done: where the part that is written already ends.
     """
     text = each.text
+    if begin > done and text[begin - 1] in BLANKS and not _WORD_START.match(text, end):
+        begin -= not each.is_protected(begin - 1)
+    elif text[end : end + 1] in BLANKS and (begin == 0 or text[begin - 1].isspace()):
+        return begin, end + (end < len(text) and not each.is_protected(end))
     before, after = text[begin - 1] if begin > done else "", text[end : end + 1]
-    free_before = bool(before) and not each.is_protected(begin - 1)
-    free_after = bool(after) and not each.is_protected(end)
-    if free_before and before in " \t\u3000" and not _WORD_START.match(after):
-        return begin - 1, end
-    if free_after and after in " \t\u3000" and (begin == 0 or text[begin - 1].isspace()):
-        return begin, end + 1
-    if free_after and before == after and not (before.isspace() or _WORD_START.match(before)):
-        return begin, end + 1  # 书店，步行街，…: one of the commas goes too
+    if after and before == after and not (before.isspace() or _WORD_START.match(before)):
+        end += not each.is_protected(end)  # 书店，街，酒店: one of the commas goes too
     return begin, end
 
 

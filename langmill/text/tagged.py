@@ -89,12 +89,16 @@ def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -
         return
     lines = text_lines(path, encoding="utf-8")
     sample = list(itertools.islice(lines, SAMPLE_LINES))
+    try:
+        separator = separator or _separator_of(line.text for line in sample if not line.fault)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     for line in itertools.chain(sample, lines):
+        text = _sound(path, line).text
         try:
-            separator = separator or _separator_of(each.text for each in sample)
-            found = tagged_words(_sound(path, line).text, separator=separator)
+            found = tagged_words(text, separator=separator)
         except DataError as error:
-            raise error if line.fault else DataError(f"{path}:{line.number}: {error}") from error
+            raise DataError(f"{path}:{line.number}: {error}") from error
         if found:
             yield found
 
