@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import io
 import itertools
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from langmill.core.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from langmill.tasks.augmented_rows import MARK, Example, Reading, check_task, read_examples
+from langmill.tasks.augmented_files import beside, is_marked, writer_of
+from langmill.tasks.augmented_rows import Example, Reading, check_task, read_examples
 from langmill.text.augment import (
     Changes,
     Delete,
@@ -32,7 +30,6 @@ from langmill.text.augment import (
 from langmill.text.augment_settings import OPERATIONS, AugmentSettings
 from langmill.text.documents import ReadReport
 from langmill.text.paths import kind_of, split_ending
-from langmill.text.rows import json_line, open_writer
 from langmill.text.segmentation import HAN, dictionary_segmenter
 from langmill.text.words import sentences
 
@@ -44,6 +41,8 @@ ROWS_AT_A_TIME = 64
 NEIGHBOURS = 10
 MOST_MASKS = 4
 """A word of more tokens than this is not replaced by a masked model."""
+SPARE_TOKENS = 16
+"""A translation has at most twice the tokens of its original and these; what is longer goes round in circles."""
 WINDOW_CHARACTERS = 600
 """What a masked model sees on either side of a word, at most."""
 
@@ -82,9 +81,10 @@ def augment(task: str, path: Path | str, output: Path | str, settings: AugmentSe
         dictionary_segmenter(settings.dictionary) if settings.dictionary else None,
     )
     report, read = AugmentReport(str(output)), ReadReport()
+    report.marks = str(beside(output)) if is_marked(task, output) else ""
     examples = read_examples(task, path, reading, read)
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(WRITERS[shape_of(task, output)](output, report))
+        write = stack.enter_context(writer_of(task, output))
         while chunk := list(itertools.islice(examples, ROWS_AT_A_TIME)):
             for example, found in zip(chunk, augmented(chunk, operations, settings), strict=True):
                 report.read += 1
@@ -281,14 +281,14 @@ def translator(folder: str, prefix: str) -> Callable[[list[str]], list[str]]:
         )
     assert tokenizer is not None
     rules = token_rules(tokenizer.eos_id, checkpoint.config, checkpoint.generation)
-    settings = sampling_settings(checkpoint.generation, {"temperature": 0.0})
 
     def translate(texts: list[str]) -> list[str]:
         prompts = [prefix + text for text in texts]
-        return [
-            each.text.strip()
-            for each in generate(checkpoint.model, tokenizer, prompts, settings, rules=rules)
-        ]
+        longest = max((len(tokenizer.encode(prompt)) for prompt in prompts), default=0)
+        wanted = {"temperature": 0.0, "max_tokens": 2 * longest + SPARE_TOKENS}
+        settings = sampling_settings(checkpoint.generation, wanted)
+        found = generate(checkpoint.model, tokenizer, prompts, settings, rules=rules)
+        return [each.text.strip() for each in found]
 
     return translate
 
@@ -305,111 +305,4 @@ MAKERS: dict[str, Callable[[AugmentSettings], Operation]] = {
         translator(settings.translate_to, settings.to_prefix),
         translator(settings.translate_back, settings.back_prefix),
     ),
-}
-
-Write = Callable[[Any, str, str], None]
-"""Writes a row, given the operation that made it (empty: none) and its source."""
-
-
-def shape_of(task: str, output: Path) -> str:
-    """Return the name of the writer."""
-    kind = kind_of(output)
-    if task == "ner" and kind in ("text", "tsv"):
-        return "columns"
-    return kind
-
-
-@contextlib.contextmanager
-def jsonl_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write JSON Lines."""
-    with open_writer(output) as stream:
-
-        def write(row: dict[str, Any], name: str, source: str) -> None:
-            stream.write(json_line(row))
-
-        yield write
-
-
-@contextlib.contextmanager
-def table_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write CSV or TSV, whose last column names the operation."""
-    tabs = kind_of(output) == "tsv"
-    with open_writer(output) as stream:
-        names: list[str] = []
-
-        def write(row: dict[str, Any], name: str, source: str) -> None:
-            row = {**row, MARK: name}
-            if not names:
-                names.extend(row)
-                stream.write(line(names))
-            stream.write(line([row[each] for each in names]))
-
-        def line(fields: Sequence[str]) -> bytes:
-            if tabs:  # quotation marks are ordinary there, unless they surround a whole field
-                return ("\t".join(quoted(each) for each in fields) + "\n").encode()
-            held = io.StringIO()
-            csv.writer(held, lineterminator="\n").writerow(fields)
-            return held.getvalue().encode()
-
-        yield write
-
-
-def quoted(text: str) -> str:
-    """Return a field of TSV so that it is read as it is.
-
-    >>> quoted('say "a"'), quoted('"a"')
-    ('say "a"', '\\"\\"\\"a\\"\\"\\"')
-    """
-    plain = len(text) < 2 or text[0] != '"' or text[-1] != '"'
-    return text if plain else '"' + text.replace('"', '""') + '"'
-
-
-@contextlib.contextmanager
-def marked_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write lines of text or sentences in columns, and beside them a file that names the operations."""
-    beside = output.with_name(f"{output.name}.{MARK}.tsv")
-    report.marks = str(beside)
-    with open_writer(output) as stream, open_writer(beside) as marks:
-        marks.write(b"number\toperation\tsource\n")
-        numbers = itertools.count(1)
-
-        def write(value: Any, name: str, source: str) -> None:
-            lines = value if isinstance(value, str) else "\n".join("\t".join(row) for row in value) + "\n"
-            stream.write(f"{lines}\n".encode())
-            number = next(numbers)
-            if name:
-                marks.write(f"{number}\t{name}\t{source}\n".encode())
-
-        yield write
-
-
-@contextlib.contextmanager
-def squad_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write SQuAD JSON, an article a paragraph; the questions of a new paragraph have new ids."""
-    with open_writer(output) as stream:
-        stream.write(b'{"version": "augmented", "data": [')
-        numbers = itertools.count()
-
-        def write(value: tuple[str, dict[str, Any]], name: str, source: str) -> None:
-            title, paragraph = value
-            number = next(numbers)
-            if name:
-                new = [{**each, "id": f"{each.get('id', '')}-{name}-{number}"} for each in paragraph["qas"]]
-                paragraph = {**paragraph, "qas": new}
-            article = {"title": title, "paragraphs": [paragraph]}
-            stream.write(
-                (",\n" if number else "\n").encode() + json.dumps(article, ensure_ascii=False).encode()
-            )
-
-        yield write
-        stream.write(b"\n]}\n")
-
-
-WRITERS = {
-    "jsonl": jsonl_writer,
-    "csv": table_writer,
-    "tsv": table_writer,
-    "text": marked_writer,
-    "columns": marked_writer,
-    "json": squad_writer,
 }

@@ -23,7 +23,7 @@ from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.files import read_json
 from langmill.text.augment import Changes, Passage, Span, may_change, passage, render, spelled
 from langmill.text.documents import ReadReport
-from langmill.text.paths import kind_of
+from langmill.text.paths import kind_of, split_ending
 from langmill.text.readers import OnBadRow, read_documents
 from langmill.text.rows import Row, whole_rows
 from langmill.text.segmentation import HAN, Segmenter, default_segmenter
@@ -64,7 +64,7 @@ def read_examples(task: str, path: Path, reading: Reading, report: ReadReport) -
     """Yield the rows of a file as examples of a task; raises DataError with file:line."""
     kind = kind_of(path)
     if task == "ner" and kind in ("text", "tsv"):
-        if not path.name.endswith(COLUMN_ENDINGS) or path.suffix == ".conllu":
+        if split_ending(path)[0] not in {*COLUMN_ENDINGS} - {".conllu"}:
             raise DataError(
                 f"{path}: expected .conll, .bio, .bmes or .tsv with a token and its tag a line, or .jsonl"
             )

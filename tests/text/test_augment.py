@@ -35,7 +35,10 @@ TEXTS = st.text(
 
 def shout(places: Sequence[Place]) -> list[list[tuple[str, float]]]:
     """Suggest a word for each."""
-    return [[("鲸鱼" if place.word > "\u3400" else "whale", 1.0), (place.word, 5.0), ("x1", 9.0)] for place in places]
+    return [
+        [("鲸鱼" if place.word > "\u3400" else "whale", 1.0), (place.word, 5.0), ("x1", 9.0)]
+        for place in places
+    ]
 
 
 OPERATIONS: list[Operation] = [
@@ -81,7 +84,14 @@ def test_rendering(text: str, changes: Changes, expected: str) -> None:
 def test_what_may_change() -> None:
     text = "I 've not seen 3 whales isn't it? 不错 see www.a.org 10:30 Ahab’s"
     each = passage(text)
-    assert [each.word(number) for number in range(len(each.words))] == ["I", "seen", "whales", "it", "see", "Ahab’s"]
+    assert [each.word(number) for number in range(len(each.words))] == [
+        "I",
+        "seen",
+        "whales",
+        "it",
+        "see",
+        "Ahab’s",
+    ]
     assert not may_change("没有") and may_change("有")
 
 
@@ -140,14 +150,21 @@ def test_variants_take_turns_and_are_all_new() -> None:
         assert len({*new, text}) == len(new) + 1
     assert {written(1, result, name) for name, result in found[1]} <= {"due uno", "due", "uno"} and found[1]
     assert found[2] == []
-    backwards = variants(passages[::-1], [Swap(0.3), Delete(0.3)], lambda i, r, n: written(3 - i, r, n), per_row=4, seed=1)
+    backwards = variants(
+        passages[::-1], [Swap(0.3), Delete(0.3)], lambda i, r, n: written(3 - i, r, n), per_row=4, seed=1
+    )
     assert backwards[::-1] == found
     other = variants(passages, [Swap(0.3), Delete(0.3)], written, per_row=4, seed=2)
     assert other[0] != found[0]
 
 
 @settings(max_examples=1000, deadline=None)
-@given(text=TEXTS, cuts=st.lists(st.integers(0, 50), max_size=6), seed=st.integers(0, 99), number=st.integers(0, 3))
+@given(
+    text=TEXTS,
+    cuts=st.lists(st.integers(0, 50), max_size=6),
+    seed=st.integers(0, 99),
+    number=st.integers(0, 3),
+)
 def test_what_is_protected_stays(text: str, cuts: list[int], seed: int, number: int) -> None:
     """Every span, nested and overlapping ones too, is found at its new place; other signs keep their order."""
     places = [min(cut, len(text)) for cut in cuts]

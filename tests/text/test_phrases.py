@@ -38,8 +38,12 @@ def test_scores_by_hand() -> None:
     expected = math.log((2 / 12) / (3 / 12 * 3 / 12)) / -math.log(2 / 12)
     assert npmi.scores[("new", "york")] == pytest.approx(expected)
     assert set(learn_phrases(CORPUS, min_count=2, threshold=-1).scores) == {("new", "york")}
-    assert learn_phrases(CORPUS, min_count=1, threshold=12 / 9).scores == {}, "the threshold is to be exceeded"
-    assert learn_phrases([["a", "a"]], measure="npmi", min_count=1, threshold=-2).scores.keys() == {("a", "a")}
+    assert learn_phrases(CORPUS, min_count=1, threshold=12 / 9).scores == {}, (
+        "the threshold is to be exceeded"
+    )
+    assert learn_phrases([["a", "a"]], measure="npmi", min_count=1, threshold=-2).scores.keys() == {
+        ("a", "a")
+    }
 
 
 @pytest.mark.parametrize("measure", ["mikolov", "npmi"])

@@ -49,7 +49,14 @@ def test_columns(tmp_path: Path) -> None:
 
 
 def test_universal_columns(tmp_path: Path) -> None:
-    rows = ["# text = Du lac", "1-2\tDu\t_\t_", "1\tDe\tde\tADP", "2\tle\tle\tDET", "2.1\tx\t_\t_", "3\tlac\tlac\tNOUN"]
+    rows = [
+        "# text = Du lac",
+        "1-2\tDu\t_\t_",
+        "1\tDe\tde\tADP",
+        "2\tle\tle\tDET",
+        "2.1\tx\t_\t_",
+        "3\tlac\tlac\tNOUN",
+    ]
     path = write(tmp_path / "a.conllu", "\n".join(rows) + "\n")
     assert list(read_tagged(path)) == [[("De", "ADP"), ("le", "DET"), ("lac", "NOUN")]]
     assert next(iter(read_columns(path))).head == ("# text = Du lac",)
@@ -81,14 +88,18 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
 
 
 @settings(max_examples=1000, deadline=None)
-@given(text=st.text(st.sampled_from("ab/_|\t \n\r#-.0中O\ufeff\x00é"), max_size=40), ending=st.sampled_from(["txt", "conll", "conllu"]))
+@given(
+    text=st.text(st.sampled_from("ab/_|\t \n\r#-.0中O\ufeff\x00é"), max_size=40),
+    ending=st.sampled_from(["txt", "conll", "conllu"]),
+)
 def test_nasty_files(tmp_path_factory: pytest.TempPathFactory, text: str, ending: str) -> None:
     """Whatever the file, there are words with tags, or one error that names the line."""
     path = write(tmp_path_factory.getbasetemp() / f"nasty.{ending}", text)
+    found, said = [], f"nasty.{ending}:"
     try:
         found = list(read_tagged(path))
     except DataError as error:
-        assert f"nasty.{ending}:" in str(error)
-    else:
-        assert all(len(pair) == 2 for sentence in found for pair in sentence)
-        assert all(found)
+        said = str(error)
+    assert f"nasty.{ending}:" in said
+    assert all(len(pair) == 2 and all(pair) for sentence in found for pair in sentence)
+    assert all(found)

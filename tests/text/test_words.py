@@ -13,7 +13,9 @@ from langmill.text.words import pieces, sentences, tokenise
 
 NASTY = st.text(
     st.one_of(
-        st.sampled_from("aA1 .,'’-_@/:?!。！？…“”()\n\t\r\u3000\u0301中国人不𠮷ßİＡé\u200d\ufeff\x00\ud800한भा"),
+        st.sampled_from(
+            "aA1 .,'’-_@/:?!。！？…“”()\n\t\r\u3000\u0301中国人不𠮷ßİＡé\u200d\ufeff\x00\ud800한भा"
+        ),
         st.characters(),
     ),
     max_size=60,
