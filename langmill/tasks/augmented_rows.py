@@ -13,7 +13,6 @@ text and columns have no room for it (a comment would be read as a token): the n
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,11 @@ from langmill.text.paths import kind_of, split_ending
 from langmill.text.readers import OnBadRow, read_documents
 from langmill.text.rows import Row, whole_rows
 from langmill.text.segmentation import HAN, Segmenter, default_segmenter
-from langmill.text.tagged import COLUMN_ENDINGS, Sentence, read_columns
+from langmill.text.tagged import COLUMN_ENDINGS, LABELS, Sentence, read_columns
 
 MARK = "augmented"
 """The field that names the operation."""
 MAXIMUM_CHARACTERS = 10_000_000
-_LABELS = re.compile(r"(?:__label__\S+\s+)+")
 Columns = tuple[tuple[str, ...], ...]
 
 
@@ -99,7 +97,7 @@ def read_examples(task: str, path: Path, reading: Reading, report: ReadReport) -
 def row_example(task: str, row: Row, reading: Reading, *, is_text: bool) -> Example:
     """Return a row as an example."""
     if is_text:
-        labels = _LABELS.match(row.text)
+        labels = LABELS.match(row.text)
         if task == "classify" and not labels:
             raise DataError(
                 f"{row.source}: no label; expected __label__NAME before the text, or rows with fields"

@@ -212,7 +212,7 @@ def test_translation_pairs(tmp_path: Path) -> None:
         run("translate", source, "-o", tmp_path / "out.tsv")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     tokens=st.lists(
         st.tuples(
@@ -243,7 +243,7 @@ def test_columns_stay_well_formed(tokens: list[tuple[str, str]], number: int, se
     assert all(len(row) == 3 and row[0] for row in new)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     text=st.text(st.sampled_from("ab c,.昨天离开北京\n\u3000'\""), max_size=40),
     cuts=st.lists(st.integers(0, 40), min_size=2, max_size=6),
