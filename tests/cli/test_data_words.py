@@ -65,11 +65,8 @@ def test_stop_words_and_dictionary(tmp_path: Path) -> None:
 
 def test_phrases_are_learned_joined_and_kept(tmp_path: Path) -> None:
     pytest.importorskip("stopwordsiso")
-    text = (
-        "we saw the moby dick\nin new bedford the dick sank\nmoby came\n" * 3
-        + "of a of the\n" * 40
-    text += "new bedford of moby dick\n" * 30
-    )
+    text = "we saw the moby dick\nin new bedford the dick sank\nmoby came\n" * 3
+    text += "of a of the\n" * 40 + "new bedford of moby dick\n" * 30
     learned = made(tmp_path, "a.txt", text, "--learn-phrases", tmp_path / "p.json", "--threshold", 4)
     assert learned[-1] == "new_bedford of moby_dick"
     applied = made(

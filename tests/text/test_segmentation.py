@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from langmill.core.errors import DataError, MissingDependencyError
 from langmill.text import segmentation
@@ -105,3 +107,21 @@ def test_another_script_ends_a_run_of_chinese() -> None:
     text = "iPhone手机v2"
     assert next(text[a:b] for a, b in segmentation.words(text)) == "iPhone"
     assert segmentation.HAN.fullmatch("𠮷野")
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.lists(st.tuples(st.characters(), st.sampled_from("B M E S I O B-x I-x I-y E-".split())), max_size=30)
+)
+def test_any_tags_cut_the_whole_text(tagged: list[tuple[str, str]]) -> None:
+    text = "".join(character for character, _ in tagged)
+    words = segmenter_from_tags(lambda characters: [tag for _, tag in tagged])(text)
+    assert "".join(words) == text and all(words)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.text(st.one_of(st.sampled_from("中国人民不爱𠮷㐀豈a1 ，\n"), st.characters()), max_size=60))
+def test_words_cover_any_text(text: str) -> None:
+    assert "".join(text[begin:end] for begin, end in segmentation.words(text)) == text
+    segment = segmentation.chinese_segmenter() or list
+    assert all("".join(segment(run)) == run for run in segmentation.HAN.findall(text))
