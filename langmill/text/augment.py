@@ -37,6 +37,7 @@ _WORD_START = re.compile(f"{LETTER}|{HAN.pattern}")
 _BEFORE_SENTENCE = re.compile(r"(?:^|[.!?。！？\n][\"'”’)\]]*)\s*[\"'“‘(\[]*$")
 _LOOK_BACK_CHARACTERS = 12
 BLANKS = (" ", "\t", "\u3000")
+PLACE_CHARACTERS = 1000
 ATTEMPTS = 3
 """How often a new text is sought in place of one that is not new."""
 
@@ -70,9 +71,10 @@ class Passage:
         return self.text[begin:end]
 
     def place(self, number: int) -> Place:
-        """Return a word with what stands around it."""
+        """Return a word with what stands around it, as far as anything looks."""
         begin, end = self.words[number]
-        return Place(self.text[:begin], self.text[begin:end], self.text[end:])
+        first, last = max(0, begin - PLACE_CHARACTERS), end + PLACE_CHARACTERS
+        return Place(self.text[first:begin], self.text[begin:end], self.text[end:last])
 
     def is_protected(self, character: int) -> bool:
         """Say whether a character must not change."""
@@ -245,16 +247,28 @@ def render(each: Passage, changes: Changes) -> tuple[str, Callable[[Span], Span]
     Spacing and capitals stay those of the place: words are set apart where their scripts are, the first word
     of a sentence keeps its capital, and with a deleted word goes a space.
     """
-    out = ""
+    out: list[str] = []
+    length = 0  # of what is in `out`
     moves: list[tuple[int, int]] = []  # end of an edit in the old text, and by how much later places shift
     done = 0  # so much of the old text is written or left out
     raise_next = False
 
     def write(text: str) -> None:
-        nonlocal out
-        out += f" {text}" if _LETTER.match(out[-1:]) and _LETTER.match(text) else text
+        nonlocal length
+        if text:
+            joint = " " if out and _LETTER.match(out[-1][-1]) and _LETTER.match(text) else ""
+            out.append(joint + text)
+            length += len(out[-1])
+
+    def write_old(end: int) -> None:
+        """Write the old text as far as `end`; a joint before it belongs to the last edit."""
+        write(each.text[done:end])
+        if moves and done < end:
+            moves[-1] = (done, length - end)
 
     for number, (begin, end) in enumerate(each.words):
+        if number not in changes and not raise_next:
+            continue
         items = changes.get(number, (number,))
         old = each.text[begin:end]
         new = spelled(each, number, items)
@@ -265,27 +279,19 @@ def render(each: Passage, changes: Changes) -> tuple[str, Callable[[Span], Span]
             continue
         if not items:
             begin, end = with_space(each, begin, end, done)
-        if moves and done < begin:
-            write(each.text[done:begin])
-            moves[-1] = (done, len(out) - begin)
-        elif done < begin:
-            out += each.text[done:begin]
+        write_old(begin)
         write(new)
-        moves.append((end, len(out) - end))
+        moves.append((end, length - end))
         done = end
-    if moves and done < len(each.text):
-        write(each.text[done:])
-        moves[-1] = (done, len(out) - len(each.text))
-    elif not moves:
-        out = each.text
+    write_old(len(each.text))
 
     def moved(span: Span) -> Span:
         index = bisect_right(moves, span[0], key=lambda move: move[0])
         by = moves[index - 1][1] if index else 0
-        begin = min(span[0] + by, len(out))  # an empty span may have stood in a space that went
+        begin = min(span[0] + by, length)  # an empty span may have stood in a space that went
         return begin, begin + span[1] - span[0]
 
-    return out, moved
+    return "".join(out), moved
 
 
 def with_space(each: Passage, begin: int, end: int, done: int) -> Span:
