@@ -278,9 +278,9 @@ def column_example(sentence: Sentence, source: str, segment: Segmenter) -> Examp
     groups = list(words_of(rows, segment))
     text, words, place = "", [], []  # place: the group of each word that may change
     for begin, end in groups:
-        word = "".join(row[0] for row in rows[begin:end])
+        word, before = "".join(row[0] for row in rows[begin:end]), text[-1:]
         text += "" if not text or (HAN.match(text[-1]) and HAN.match(word)) else " "
-        if rows[begin][-1] == "O" and may_change(word):
+        if rows[begin][-1] == "O" and may_change(word, before=before):
             words.append((len(text), len(text) + len(word)))
             place.append((begin, end))
         text += word

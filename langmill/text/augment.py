@@ -99,20 +99,24 @@ def passage(text: str, protected: Sequence[Span] = (), *, segment: Segmenter | N
     words = tuple(
         (end - len(part), end)
         for part, end in zip(parts, ends)
-        if may_change(part)
+        if may_change(part, before=text[max(0, end - len(part) - 1) : end - len(part)])
         and not covered(merged, end - len(part), end)
-        and not _CLITIC.fullmatch(text[max(0, end - len(part) - 1) : end])
     )
     return Passage(text, words, tuple(merged))
 
 
-def may_change(word: str) -> bool:
-    """Say whether a piece of text is a word that an operation may touch: no negation, number, address or abbreviation.
+def may_change(word: str, *, before: str = "") -> bool:
+    """Say whether a piece of text is a word that an operation may touch.
+
+    No negation, number, address or abbreviation; and given the character before it, nothing that belongs to
+    that: `月` of `5月`, `ve` of `I 've`.
 
     >>> [word for word in ["whale", "never", "isn't", ",", "1851", "不错", "鲸"] if may_change(word)]
     ['whale', '鲸']
     """
-    return bool(_WORD_START.match(word)) and word.lower() not in NEGATIONS and not _KEPT.search(word)
+    if not _WORD_START.match(word) or word.lower() in NEGATIONS or _KEPT.search(word):
+        return False
+    return not (before.isdigit() and HAN.match(word)) and not _CLITIC.fullmatch(before + word)
 
 
 class Operation(Protocol):

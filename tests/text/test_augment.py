@@ -93,6 +93,8 @@ def test_what_may_change() -> None:
         "Ahab’s",
     ]
     assert not may_change("没有") and may_change("有")
+    each = passage("2008年5月去北京看3 头鲸鱼")
+    assert [each.word(number) for number in range(len(each.words))] == ["去", "北京", "看", "头", "鲸鱼"]
 
 
 def test_words_that_a_span_touches_stay() -> None:
