@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def augment(task: str, file: Path, output: Path, as_json: bool, overrides: dict[
 
     report = augmentation.augment(task, file, output, resolve(AugmentSettings, overrides))
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(vars(report), ensure_ascii=False, indent=2))
         return
     click.echo(f"read     {report.read:>10,}")
     for name, count in report.augmented.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -44,7 +43,7 @@ def words(paths: Sequence[str], output: str, as_json: bool, overrides: dict[str,
     with open_writer(Path(output)) as stream:
         report = write_words(paths, settings, stream)
     if as_json:
-        click.echo(json.dumps({"output": output, **dataclasses.asdict(report)}, ensure_ascii=False, indent=2))
+        click.echo(json.dumps({"output": output, **vars(report)}, ensure_ascii=False, indent=2))
         return
     click.echo(f"read {report.read}", err=True)
     learned = f", {report.phrases:,} phrases learned" if settings.learn_phrases else ""

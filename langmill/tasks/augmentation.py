@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import io
 import itertools
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from langmill.core.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from langmill.tasks.augmented_rows import MARK, Example, Reading, check_task, read_examples
+from langmill.tasks.augmented_files import beside, is_marked, writer_of
+from langmill.tasks.augmented_rows import Example, Reading, check_task, read_examples
 from langmill.text.augment import (
     Changes,
     Delete,
@@ -32,17 +30,19 @@ from langmill.text.augment import (
 from langmill.text.augment_settings import OPERATIONS, AugmentSettings
 from langmill.text.documents import ReadReport
 from langmill.text.paths import kind_of, split_ending
-from langmill.text.rows import json_line, open_writer
-from langmill.text.segmentation import dictionary_segmenter
+from langmill.text.segmentation import HAN, dictionary_segmenter
 from langmill.text.words import sentences
 
 if TYPE_CHECKING:
     from langmill.checkpoint import Checkpoint
+    from langmill.tokens.tokenizer import Tokenizer
 
 ROWS_AT_A_TIME = 64
 NEIGHBOURS = 10
 MOST_MASKS = 4
 """A word of more tokens than this is not replaced by a masked model."""
+SPARE_TOKENS = 16
+"""A translation has at most twice the tokens of its original and these; what is longer goes round in circles."""
 WINDOW_CHARACTERS = 600
 """What a masked model sees on either side of a word, at most."""
 
@@ -81,9 +81,10 @@ def augment(task: str, path: Path | str, output: Path | str, settings: AugmentSe
         dictionary_segmenter(settings.dictionary) if settings.dictionary else None,
     )
     report, read = AugmentReport(str(output)), ReadReport()
+    report.marks = str(beside(output)) if is_marked(task, output) else ""
     examples = read_examples(task, path, reading, read)
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(WRITERS[shape_of(task, output)](output, report))
+        write = stack.enter_context(writer_of(task, output))
         while chunk := list(itertools.islice(examples, ROWS_AT_A_TIME)):
             for example, found in zip(chunk, augmented(chunk, operations, settings), strict=True):
                 report.read += 1
@@ -185,7 +186,10 @@ def fillings(folder: str) -> Suggest:
     def suggest(places: Sequence[Place]) -> list[list[tuple[str, float]]]:
         texts = [masked(checkpoint, place) for place in places]
         filled = iter(predict(checkpoint, [text for text in texts if text]))
-        return [words_of(checkpoint, next(filled)) if text else [] for text in texts]
+        return [
+            words_of(checkpoint, place, next(filled)) if text else []
+            for place, text in zip(places, texts, strict=True)
+        ]
 
     return suggest
 
@@ -201,11 +205,14 @@ def opened(folder: str) -> Checkpoint:
 
 
 def masked(checkpoint: Checkpoint, place: Place) -> str:
-    """Return a text with a word hidden, as much around it as the model reads; empty: the word is too long."""
+    """Return a text with a word hidden, as much around it as the model reads; empty: the word is too long.
+
+    A Chinese word is hidden token by token, another one by one mask, which only a whole word may fill: several
+    masks in a row, each filled without regard to the others, make no words.
+    """
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
-    space = " " if place.before.endswith(" ") else ""
-    masks = len(tokenizer.encode(space + place.word))
+    masks = len(tokenizer.encode(place.word)) if HAN.match(place.word) else 1
     window, most = WINDOW_CHARACTERS, checkpoint.model.config.output_stack.max_positions
     while masks <= MOST_MASKS and window:
         text = f"{place.before[-window:]}{'[MASK]' * masks}{place.after[:window]}"
@@ -215,13 +222,30 @@ def masked(checkpoint: Checkpoint, place: Place) -> str:
     return ""
 
 
-def words_of(checkpoint: Checkpoint, filling: Any) -> list[tuple[str, float]]:
+def words_of(checkpoint: Checkpoint, place: Place, filling: Any) -> list[tuple[str, float]]:
     """Return the words that a filling makes: each likely first token with the likeliest others behind it."""
-    first, *others = filling.masks
-    rest = [candidates[0].id for candidates in others]
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
-    return [(tokenizer.decode([each.id, *rest]).strip(), each.probability) for each in first]
+    first, *others = filling.masks
+    rest = [candidates[0].id for candidates in others]
+    if HAN.match(place.word):
+        return [(tokenizer.decode([each.id, *rest]).strip(), each.probability) for each in first]
+    spaced = place.before[-1:].isspace()
+    return [
+        (each.token.strip(), each.probability)
+        for each in first
+        if len(each.token.strip()) > 1 and begins_word(tokenizer, each.id, spaced=spaced)
+    ]
+
+
+def begins_word(tokenizer: Tokenizer, number: int, *, spaced: bool) -> bool:
+    """Say whether a token begins a word, as far as its tokenizer tells. spaced: white space stands before it."""
+    token = tokenizer.token(number)
+    if tokenizer.kind == "unigram":
+        return token.startswith("▁")
+    if tokenizer.kind == "bpe" and spaced:
+        return tokenizer.piece(number).startswith(b" ")
+    return not token.startswith("##")
 
 
 @dataclass(frozen=True)
@@ -257,14 +281,14 @@ def translator(folder: str, prefix: str) -> Callable[[list[str]], list[str]]:
         )
     assert tokenizer is not None
     rules = token_rules(tokenizer.eos_id, checkpoint.config, checkpoint.generation)
-    settings = sampling_settings(checkpoint.generation, {"temperature": 0.0})
 
     def translate(texts: list[str]) -> list[str]:
         prompts = [prefix + text for text in texts]
-        return [
-            each.text.strip()
-            for each in generate(checkpoint.model, tokenizer, prompts, settings, rules=rules)
-        ]
+        longest = max((len(tokenizer.encode(prompt)) for prompt in prompts), default=0)
+        wanted = {"temperature": 0.0, "max_tokens": 2 * longest + SPARE_TOKENS}
+        settings = sampling_settings(checkpoint.generation, wanted)
+        found = generate(checkpoint.model, tokenizer, prompts, settings, rules=rules)
+        return [each.text.strip() for each in found]
 
     return translate
 
@@ -281,111 +305,4 @@ MAKERS: dict[str, Callable[[AugmentSettings], Operation]] = {
         translator(settings.translate_to, settings.to_prefix),
         translator(settings.translate_back, settings.back_prefix),
     ),
-}
-
-Write = Callable[[Any, str, str], None]
-"""Writes a row, given the operation that made it (empty: none) and its source."""
-
-
-def shape_of(task: str, output: Path) -> str:
-    """Return the name of the writer."""
-    kind = kind_of(output)
-    if task == "ner" and kind in ("text", "tsv"):
-        return "columns"
-    return kind
-
-
-@contextlib.contextmanager
-def jsonl_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write JSON Lines."""
-    with open_writer(output) as stream:
-
-        def write(row: dict[str, Any], name: str, source: str) -> None:
-            stream.write(json_line(row))
-
-        yield write
-
-
-@contextlib.contextmanager
-def table_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write CSV or TSV, whose last column names the operation."""
-    tabs = kind_of(output) == "tsv"
-    with open_writer(output) as stream:
-        names: list[str] = []
-
-        def write(row: dict[str, Any], name: str, source: str) -> None:
-            row = {**row, MARK: name}
-            if not names:
-                names.extend(row)
-                stream.write(line(names))
-            stream.write(line([row[each] for each in names]))
-
-        def line(fields: Sequence[str]) -> bytes:
-            if tabs:  # quotation marks are ordinary there, unless they surround a whole field
-                return ("\t".join(quoted(each) for each in fields) + "\n").encode()
-            held = io.StringIO()
-            csv.writer(held, lineterminator="\n").writerow(fields)
-            return held.getvalue().encode()
-
-        yield write
-
-
-def quoted(text: str) -> str:
-    """Return a field of TSV so that it is read as it is.
-
-    >>> quoted('say "a"'), quoted('"a"')
-    ('say "a"', '\\"\\"\\"a\\"\\"\\"')
-    """
-    plain = len(text) < 2 or text[0] != '"' or text[-1] != '"'
-    return text if plain else '"' + text.replace('"', '""') + '"'
-
-
-@contextlib.contextmanager
-def marked_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write lines of text or sentences in columns, and beside them a file that names the operations."""
-    beside = output.with_name(f"{output.name}.{MARK}.tsv")
-    report.marks = str(beside)
-    with open_writer(output) as stream, open_writer(beside) as marks:
-        marks.write(b"number\toperation\tsource\n")
-        numbers = itertools.count(1)
-
-        def write(value: Any, name: str, source: str) -> None:
-            lines = value if isinstance(value, str) else "\n".join("\t".join(row) for row in value) + "\n"
-            stream.write(f"{lines}\n".encode())
-            number = next(numbers)
-            if name:
-                marks.write(f"{number}\t{name}\t{source}\n".encode())
-
-        yield write
-
-
-@contextlib.contextmanager
-def squad_writer(output: Path, report: AugmentReport) -> Iterator[Write]:
-    """Write SQuAD JSON, an article a paragraph; the questions of a new paragraph have new ids."""
-    with open_writer(output) as stream:
-        stream.write(b'{"version": "augmented", "data": [')
-        numbers = itertools.count()
-
-        def write(value: tuple[str, dict[str, Any]], name: str, source: str) -> None:
-            title, paragraph = value
-            number = next(numbers)
-            if name:
-                new = [{**each, "id": f"{each.get('id', '')}-{name}-{number}"} for each in paragraph["qas"]]
-                paragraph = {**paragraph, "qas": new}
-            article = {"title": title, "paragraphs": [paragraph]}
-            stream.write(
-                (",\n" if number else "\n").encode() + json.dumps(article, ensure_ascii=False).encode()
-            )
-
-        yield write
-        stream.write(b"\n]}\n")
-
-
-WRITERS = {
-    "jsonl": jsonl_writer,
-    "csv": table_writer,
-    "tsv": table_writer,
-    "text": marked_writer,
-    "columns": marked_writer,
-    "json": squad_writer,
 }

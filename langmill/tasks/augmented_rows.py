@@ -13,7 +13,6 @@ text and columns have no room for it (a comment would be read as a token): the n
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +22,15 @@ from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.files import read_json
 from langmill.text.augment import Changes, Passage, Span, may_change, passage, render, spelled
 from langmill.text.documents import ReadReport
-from langmill.text.paths import kind_of
+from langmill.text.paths import kind_of, split_ending
 from langmill.text.readers import OnBadRow, read_documents
 from langmill.text.rows import Row, whole_rows
 from langmill.text.segmentation import HAN, Segmenter, default_segmenter
-from langmill.text.tagged import COLUMN_ENDINGS, Sentence, read_columns
+from langmill.text.tagged import COLUMN_ENDINGS, LABELS, Sentence, read_columns
 
 MARK = "augmented"
 """The field that names the operation."""
 MAXIMUM_CHARACTERS = 10_000_000
-_LABELS = re.compile(r"(?:__label__\S+\s+)+")
 Columns = tuple[tuple[str, ...], ...]
 
 
@@ -64,7 +62,7 @@ def read_examples(task: str, path: Path, reading: Reading, report: ReadReport) -
     """Yield the rows of a file as examples of a task; raises DataError with file:line."""
     kind = kind_of(path)
     if task == "ner" and kind in ("text", "tsv"):
-        if not path.name.endswith(COLUMN_ENDINGS) or path.suffix == ".conllu":
+        if split_ending(path)[0] not in {*COLUMN_ENDINGS} - {".conllu"}:
             raise DataError(
                 f"{path}: expected .conll, .bio, .bmes or .tsv with a token and its tag a line, or .jsonl"
             )
@@ -99,7 +97,7 @@ def read_examples(task: str, path: Path, reading: Reading, report: ReadReport) -
 def row_example(task: str, row: Row, reading: Reading, *, is_text: bool) -> Example:
     """Return a row as an example."""
     if is_text:
-        labels = _LABELS.match(row.text)
+        labels = LABELS.match(row.text)
         if task == "classify" and not labels:
             raise DataError(
                 f"{row.source}: no label; expected __label__NAME before the text, or rows with fields"
@@ -280,9 +278,9 @@ def column_example(sentence: Sentence, source: str, segment: Segmenter) -> Examp
     groups = list(words_of(rows, segment))
     text, words, place = "", [], []  # place: the group of each word that may change
     for begin, end in groups:
-        word = "".join(row[0] for row in rows[begin:end])
+        word, before = "".join(row[0] for row in rows[begin:end]), text[-1:]
         text += "" if not text or (HAN.match(text[-1]) and HAN.match(word)) else " "
-        if rows[begin][-1] == "O" and may_change(word):
+        if rows[begin][-1] == "O" and may_change(word, before=before):
             words.append((len(text), len(text) + len(word)))
             place.append((begin, end))
         text += word

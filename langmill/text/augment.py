@@ -29,13 +29,17 @@ NEGATIONS = frozenset(
     "no not never none nobody nothing neither nor nowhere without hardly barely scarcely cannot cant dont wont"
     " 不 没 没有 无 未 非 别 莫 勿 并非 毫无 从未 從未 無 沒 沒有".split()
 )
-_NEGATED = re.compile(r"n['’]t$|^[不没沒毫]", re.IGNORECASE)
+_KEPT = re.compile(r"n['’]t$|^[不没沒毫]|[\d.@:/]", re.IGNORECASE)
 _CLITIC = re.compile("['’](?:s|t|d|ll|ve|re|m)", re.IGNORECASE)
 """What stays with the word before it, where a corpus sets it apart: `I 've`."""
 _LETTER = re.compile(LETTER)
 _WORD_START = re.compile(f"{LETTER}|{HAN.pattern}")
 _BEFORE_SENTENCE = re.compile(r"(?:^|[.!?。！？\n][\"'”’)\]]*)\s*[\"'“‘(\[]*$")
 _LOOK_BACK_CHARACTERS = 12
+BLANKS = (" ", "\t", "\u3000")
+PLACE_CHARACTERS = 1000
+ATTEMPTS = 3
+"""How often a new text is sought in place of one that is not new."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,10 @@ class Passage:
         return self.text[begin:end]
 
     def place(self, number: int) -> Place:
-        """Return a word with what stands around it."""
+        """Return a word with what stands around it, as far as anything looks."""
         begin, end = self.words[number]
-        return Place(self.text[:begin], self.text[begin:end], self.text[end:])
+        first, last = max(0, begin - PLACE_CHARACTERS), end + PLACE_CHARACTERS
+        return Place(self.text[first:begin], self.text[begin:end], self.text[end:last])
 
     def is_protected(self, character: int) -> bool:
         """Say whether a character must not change."""
@@ -94,20 +99,24 @@ def passage(text: str, protected: Sequence[Span] = (), *, segment: Segmenter | N
     words = tuple(
         (end - len(part), end)
         for part, end in zip(parts, ends)
-        if may_change(part)
+        if may_change(part, before=text[max(0, end - len(part) - 1) : end - len(part)])
         and not covered(merged, end - len(part), end)
-        and not _CLITIC.fullmatch(text[max(0, end - len(part) - 1) : end])
     )
     return Passage(text, words, tuple(merged))
 
 
-def may_change(word: str) -> bool:
+def may_change(word: str, *, before: str = "") -> bool:
     """Say whether a piece of text is a word that an operation may touch.
 
-    >>> [word for word in ["whale", "never", "isn't", ",", "不错", "鲸"] if may_change(word)]
+    No negation, number, address or abbreviation; and given the character before it, nothing that belongs to
+    that: `月` of `5月`, `ve` of `I 've`.
+
+    >>> [word for word in ["whale", "never", "isn't", ",", "1851", "不错", "鲸"] if may_change(word)]
     ['whale', '鲸']
     """
-    return bool(_WORD_START.match(word)) and word.lower() not in NEGATIONS and not _NEGATED.search(word)
+    if not _WORD_START.match(word) or word.lower() in NEGATIONS or _KEPT.search(word):
+        return False
+    return not (before.isdigit() and HAN.match(word)) and not _CLITIC.fullmatch(before + word)
 
 
 class Operation(Protocol):
@@ -242,62 +251,66 @@ def render(each: Passage, changes: Changes) -> tuple[str, Callable[[Span], Span]
     Spacing and capitals stay those of the place: words are set apart where their scripts are, the first word
     of a sentence keeps its capital, and with a deleted word goes a space.
     """
-    out = ""
+    out: list[str] = []
+    length = 0  # of what is in `out`
     moves: list[tuple[int, int]] = []  # end of an edit in the old text, and by how much later places shift
     done = 0  # so much of the old text is written or left out
     raise_next = False
 
     def write(text: str) -> None:
-        nonlocal out
-        out += f" {text}" if _LETTER.match(out[-1:]) and _LETTER.match(text) else text
+        nonlocal length
+        if text:
+            joint = " " if out and _LETTER.match(out[-1][-1]) and _LETTER.match(text) else ""
+            out.append(joint + text)
+            length += len(out[-1])
+
+    def write_old(end: int) -> None:
+        """Write the old text as far as `end`; a joint before it belongs to the last edit."""
+        write(each.text[done:end])
+        if moves and done < end:
+            moves[-1] = (done, length - end)
 
     for number, (begin, end) in enumerate(each.words):
+        if number not in changes and not raise_next:
+            continue
         items = changes.get(number, (number,))
         old = each.text[begin:end]
         new = spelled(each, number, items)
-        if raise_next and new and each.text[done:begin].isspace():
+        if raise_next and new and not each.text[done:begin].strip():
             new = capital(new)
         raise_next = not items and (raise_next or (starts_sentence(each, number) and old[0].isupper()))
         if new == old:
             continue
         if not items:
             begin, end = with_space(each, begin, end, done)
-        if moves and done < begin:
-            write(each.text[done:begin])
-            moves[-1] = (done, len(out) - begin)
-        elif done < begin:
-            out += each.text[done:begin]
+        write_old(begin)
         write(new)
-        moves.append((end, len(out) - end))
+        moves.append((end, length - end))
         done = end
-    if moves and done < len(each.text):
-        write(each.text[done:])
-        moves[-1] = (done, len(out) - len(each.text))
-    elif not moves:
-        out = each.text
+    write_old(len(each.text))
 
     def moved(span: Span) -> Span:
         index = bisect_right(moves, span[0], key=lambda move: move[0])
         by = moves[index - 1][1] if index else 0
-        begin = min(span[0] + by, len(out))  # an empty span may have stood in a space that went
+        begin = min(span[0] + by, length)  # an empty span may have stood in a space that went
         return begin, begin + span[1] - span[0]
 
-    return out, moved
+    return "".join(out), moved
 
 
 def with_space(each: Passage, begin: int, end: int, done: int) -> Span:
-    """Return a word that is deleted together with a space beside it that nothing needs any more.
+    """Return a word that is deleted together with a space or sign beside it that nothing needs any more.
 
     done: where the part that is written already ends.
     """
     text = each.text
-    after = text[end : end + 1]
-    blank_after = after.isspace() and after != "\n" and not each.is_protected(end)
-    if begin > done and text[begin - 1] in " \t\u3000" and not each.is_protected(begin - 1):
-        if not after or not _WORD_START.match(after):
-            return begin - 1, end
-    elif blank_after and (begin == 0 or text[begin - 1].isspace()):
-        return begin, end + 1
+    if begin > done and text[begin - 1] in BLANKS and not _WORD_START.match(text, end):
+        begin -= not each.is_protected(begin - 1)
+    elif text[end : end + 1] in BLANKS and (begin == 0 or text[begin - 1].isspace()):
+        return begin, end + (end < len(text) and not each.is_protected(end))
+    before, after = text[begin - 1] if begin > done else "", text[end : end + 1]
+    if after and before == after and not (before.isspace() or _WORD_START.match(before)):
+        end += not each.is_protected(end)  # 书店，街，酒店: one of the commas goes too
     return begin, end
 
 
@@ -323,7 +336,7 @@ def spelled(each: Passage, number: int, items: tuple[int | str, ...]) -> str:
             word = capital(word) if own[0].isupper() else word
         if first and place == 0 and own[0].isupper():
             word = capital(word)
-        glued = HAN.match(out[-1:]) and HAN.match(word)
+        glued = HAN.match(out[-1:]) or HAN.match(word)
         out += word if glued or not out else f" {word}"
     return out
 
@@ -351,7 +364,7 @@ def variants(
     seen = [{each.text, written(index, {}, "")} for index, each in enumerate(passages)]
     starts = [int(digest(str(seed), each.text), 16) for each in passages]
     waiting = [(index, turn) for index in range(len(passages)) for turn in range(per_row)]
-    for attempt in range(len(operations)):
+    for attempt in range(max(ATTEMPTS, len(operations))):
         kept: list[tuple[int, int]] = []
         for number, operation in enumerate(operations):
             taken = [
@@ -361,7 +374,7 @@ def variants(
             ]
             asked = [passages[index] for index, _ in taken]
             draws = [
-                Random(digest(str(seed), operation.name, str(turn), each.text))
+                Random(digest(str(seed), operation.name, f"{turn}.{attempt}", each.text))
                 for each, (_, turn) in zip(asked, taken)
             ]
             for (index, turn), result in zip(taken, operation(asked, draws), strict=True):

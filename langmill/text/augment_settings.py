@@ -30,7 +30,7 @@ class AugmentSettings(Settings):
     translate (with --translate-to and --translate-back). They take turns.  [default: all that have what they need]"""
     vectors: str = ""
     """Word vectors, of which the nearest words are synonyms."""
-    similarity: float = Field(0.6, ge=-1, le=1)
+    similarity: float = Field(0.7, ge=-1, le=1)
     """Cosine from which on words are near enough."""
     model: str = ""
     """A masked language model, which says what may stand in a word's place."""

@@ -8,6 +8,7 @@ a sentence; `.conllu` has its own order of columns, comments and multi-word rang
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ COLUMN_ENDINGS = (".conll", ".conllu", ".bio", ".bmes", ".tsv")
 SEPARATORS = ("_", "/", "|")
 SAMPLE_LINES = 100
 """Lines from which the separator of a file is told."""
+LABELS = re.compile(r"(?:__label__\S+\s+)+")
+"""Class labels before a text, as fastText has them."""
 Tagged = tuple[str, str]
 
 
@@ -75,6 +78,16 @@ def units(found: Iterable[Tagged]) -> list[str]:
     return [f"{word}|{tag}" for word, tag in found]
 
 
+def split_labels(text: str) -> tuple[list[str], str]:
+    """Return the class labels before a text, and the text.
+
+    >>> split_labels("__label__pos a good film")
+    (['__label__pos'], 'a good film')
+    """
+    found = LABELS.match(text)
+    return (found[0].split(), text[found.end() :]) if found else ([], text)
+
+
 def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -> Iterator[list[Tagged]]:
     """Yield the sentences of a file in columns (by its ending: COLUMN_ENDINGS) or of a line of tagged words each.
 
@@ -89,12 +102,16 @@ def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -
         return
     lines = text_lines(path, encoding="utf-8")
     sample = list(itertools.islice(lines, SAMPLE_LINES))
+    try:
+        separator = separator or _separator_of(line.text for line in sample if not line.fault)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     for line in itertools.chain(sample, lines):
+        text = _sound(path, line).text
         try:
-            separator = separator or _separator_of(each.text for each in sample)
-            found = tagged_words(_sound(path, line).text, separator=separator)
+            found = tagged_words(text, separator=separator)
         except DataError as error:
-            raise error if line.fault else DataError(f"{path}:{line.number}: {error}") from error
+            raise DataError(f"{path}:{line.number}: {error}") from error
         if found:
             yield found
 
@@ -148,9 +165,9 @@ def _row(path: Path, line: Line, needed: int, before: Sequence[tuple[str, ...]])
     text = line.text
     row = tuple(text.split("\t")) if "\t" in text else tuple(text.split())
     wanted = len(before[0]) if before else max(needed, len(row))
-    if len(row) != wanted or not row[0].strip():
+    if len(row) != wanted or not all(cell.strip() for cell in row):
         raise DataError(
-            f"{path}:{line.number}: found {len(row)} columns in {text[:40]!r}, expected {wanted}: a token and its"
-            " tag a line, and a blank line after a sentence"
+            f"{path}:{line.number}: found {len(row)} columns in {text[:40]!r}, expected {wanted} and none empty: a token"
+            " and its tag a line, and a blank line after a sentence"
         )
     return row

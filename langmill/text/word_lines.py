@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from pydantic import Field
 
 from langmill.core.config import Settings
-from langmill.core.errors import ConfigError
+from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.text.documents import Document, ReadReport
 from langmill.text.paths import expand
 from langmill.text.phrases import Measure, Phrases, learn_phrases, load_phrases, ngrams
 from langmill.text.readers import OnBadRow, read_documents
 from langmill.text.segmentation import Segmenter, dictionary_segmenter
 from langmill.text.stop_words import is_stop_word, remove_stop_words, stop_words
-from langmill.text.tagged import read_tagged, units
+from langmill.text.tagged import read_tagged, split_labels, units
 from langmill.text.words import sentences, tokenise
 
 
@@ -49,8 +49,18 @@ class WordSettings(Settings):
     """The column of the tags, from 1.  [default: the last; .conllu: 4]"""
     text_field: str = "text"
     """The field or column of rows that holds the text."""
+    label_field: str = ""
+    """Write the class label in this field before a row's words, as fastText has it (__label__NAME); the row is then one
+    line, and so is a line of text that begins with __label__ anyway."""
     on_bad_row: OnBadRow = "fail"
     """What to do with a row that cannot be read; skipped ones are counted."""
+
+
+class Line(NamedTuple):
+    """A line of the output."""
+
+    words: list[str]
+    labels: list[str]
 
 
 @dataclass
@@ -78,7 +88,7 @@ def write_words(paths: Sequence[str], settings: WordSettings, stream: IO[bytes])
     phrases = load_phrases(settings.phrases) if settings.phrases else None
     if settings.learn_phrases:
         phrases = learn_phrases(
-            word_sentences(paths, settings, ReadReport()),
+            (line.words for line in word_lines(paths, settings, ReadReport())),
             measure=settings.measure,
             threshold=settings.threshold,
             min_count=settings.min_count,
@@ -87,41 +97,65 @@ def write_words(paths: Sequence[str], settings: WordSettings, stream: IO[bytes])
         report.phrases = len(phrases.scores)
     languages = [name.strip() for name in settings.stop_words.split(",") if name.strip()]
     if settings.tags:
-        found = tagged_sentences(paths, settings, languages, read)
+        found = tagged_lines(paths, settings, languages, read)
     else:
-        found = finished(word_sentences(paths, settings, read), phrases, languages)
-    for words in found:
+        found = finished(word_lines(paths, settings, read), phrases, languages)
+    for words, labels in found:
         words = ngrams(words, settings.ngrams) if settings.ngrams > 1 else words
         if words:
             report.sentences += 1
             report.words += len(words)
-            stream.write((" ".join(words) + "\n").encode("utf-8", "backslashreplace"))
+            stream.write((" ".join([*labels, *words]) + "\n").encode("utf-8", "backslashreplace"))
     report.read = str(read)
     return report
 
 
-def finished(
-    found: Iterable[list[str]], phrases: Phrases | None, languages: Sequence[str]
-) -> Iterator[list[str]]:
+def finished(found: Iterable[Line], phrases: Phrases | None, languages: Sequence[str]) -> Iterator[Line]:
     """Join phrases, then leave out stop words: the other way round, words would meet that do not in the text."""
-    for words in found:
+    for words, labels in found:
         words = phrases.join(words) if phrases else words
-        yield remove_stop_words(words, languages=languages) if languages else words
+        yield Line(remove_stop_words(words, languages=languages) if languages else words, labels)
 
 
-def word_sentences(paths: Sequence[str], settings: WordSettings, report: ReadReport) -> Iterator[list[str]]:
-    """Yield the words of each sentence."""
+def word_lines(paths: Sequence[str], settings: WordSettings, report: ReadReport) -> Iterator[Line]:
+    """Yield the words of each sentence, or of each text that has a label."""
     segment: Segmenter | None = dictionary_segmenter(settings.dictionary) if settings.dictionary else None
     documents = read_documents(
-        paths, boundary="line", text_field=settings.text_field, on_bad_row=settings.on_bad_row, report=report
+        paths,
+        boundary="line",
+        text_field=settings.text_field,
+        on_bad_row=settings.on_bad_row,
+        keep_fields=bool(settings.label_field),
+        report=report,
     )
-    for sentence in whole_sentences(documents):
-        yield tokenise(sentence, lowercase=settings.lowercase, signs=settings.signs, segment=segment)
+    for text, labels in labelled(documents, settings.label_field):
+        words = tokenise(text, lowercase=settings.lowercase, signs=settings.signs, segment=segment)
+        yield Line(words, labels)
 
 
-def tagged_sentences(
+def labelled(documents: Iterable[Document], label_field: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each sentence, and each text with a label with its labels; what a long document's parts cut is joined."""
+    held = ""
+    for document in documents:
+        labels, text = split_labels(document.text) if document.part == 0 else ([], document.text)
+        if label_field and document.fields is not None:
+            if label_field not in document.fields:
+                hint = did_you_mean(label_field, document.fields)
+                raise DataError(
+                    f"{document.source}: no field {label_field!r}{hint}; name one with --label-field"
+                )
+            labels = ["__label__" + "_".join(str(document.fields[label_field]).split())]
+        if labels:
+            yield text, labels
+            continue
+        found = sentences(held + text)
+        held = found.pop() if found and not document.last else ""
+        yield from ((sentence, []) for sentence in found)
+
+
+def tagged_lines(
     paths: Sequence[str], settings: WordSettings, languages: Sequence[str], report: ReadReport
-) -> Iterator[list[str]]:
+) -> Iterator[Line]:
     """Yield `word|TAG` units of each sentence, without the stop words of the languages."""
     stops = frozenset[str]().union(*map(stop_words, languages))
     for path in expand(paths, report=report):
@@ -129,13 +163,6 @@ def tagged_sentences(
         for found in read_tagged(path, tag_column=settings.tag_column):
             report.documents += 1
             kept = [(word, tag) for word, tag in found if not is_stop_word(word, stops)]
-            yield units((word.lower(), tag) if settings.lowercase else (word, tag) for word, tag in kept)
-
-
-def whole_sentences(documents: Iterable[Document]) -> Iterator[str]:
-    """Yield sentences; one that a long document's parts cut is joined."""
-    held = ""
-    for document in documents:
-        found = sentences(held + document.text)
-        held = found.pop() if found and not document.last else ""
-        yield from found
+            yield Line(
+                units((word.lower(), tag) if settings.lowercase else (word, tag) for word, tag in kept), []
+            )

@@ -21,7 +21,12 @@ _ABBREVIATION = (
 )
 # An accent that stands alone (NFD) belongs to the letter before it.
 _JOINED = rf"(?:(?:['’_‐‑-]|(?<=\d)[.,:/](?=\d)){LETTER}+|[\u0300-\u036f]+{LETTER}*)*"
-_WORD = rf"{_ABBREVIATION}|{LETTER}+{_JOINED}|{HAN.pattern}"
+# Both first lines are for speed alone: few words are followed by a full stop, and most have no sign beside them.
+_WORD = (
+    rf"(?=[A-Za-z]{{1,4}}\.)(?:{_ABBREVIATION})"
+    r"|[A-Za-z]+(?![^\s,.;])"
+    rf"|{LETTER}+{_JOINED}|{HAN.pattern}"
+)
 _ADDRESS = (
     r"(?:https?|ftp)://[!-~]*[A-Za-z0-9/#&=+~%_-]|www\.[!-~]*[A-Za-z0-9/#&=+~%_-]"
     # Lengths are bounded as mail has them, so that no long text is gone through again and again.
