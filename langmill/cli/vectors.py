@@ -1,4 +1,4 @@
-"""`langmill vectors`: train word vectors. [cli]"""
+"""`langmill vectors`: train word vectors, and ask them. [cli]"""
 
 from __future__ import annotations
 
