@@ -129,14 +129,14 @@ def test_one_step_by_hand() -> None:
     assert loss == pytest.approx(before**2, rel=1e-5)
 
 
-def test_the_loss_is_the_published_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_is_the_published_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without steps, the loss of an epoch is equation 8 over the cells."""
     monkeypatch.setattr(VectorSettings, "learning_rate", property(lambda self: 0.0))
     with corpus(random_text()) as encoded:
         settings = SETTINGS.model_copy(update={"epochs": 1})
         vectors = train_glove(encoded, settings)
         arrays = glove.start(len(encoded.vocabulary.words), settings)
-        found = count_cooccurrences(encoded, Path(), window=3)
+        found = count_cooccurrences(encoded, tmp_path, window=3)
         total, dim = 0.0, settings.dim
         for low, high, count in found.pairs.tolist():
             for word, context in {(low, high), (high, low)}:
