@@ -1,14 +1,18 @@
-"""What every test lives under: one thread, no network, a cache of its own."""
+"""What every test lives under: one thread, no network, a cache of its own, the same generated inputs."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from small_runs import CommandLine, write_text
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The same examples every time; `pytest --hypothesis-profile=default` draws others.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)

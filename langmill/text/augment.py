@@ -343,7 +343,9 @@ def spelled(each: Passage, number: int, items: tuple[int | str, ...]) -> str:
 
 def capital(word: str) -> str:
     """Return a word with a capital at its beginning."""
-    return word[:1].upper() + word[1:]
+    upper = word[:1].upper()
+    # The micro sign's capital, for one, belongs to another letter.
+    return upper + word[1:] if upper.lower() == word[:1] else word
 
 
 def variants(

@@ -19,6 +19,7 @@ from langmill.text.augment import (
     Place,
     Replace,
     Swap,
+    capital,
     may_change,
     passage,
     render,
@@ -186,6 +187,11 @@ def test_what_is_protected_stays(text: str, cuts: list[int], seed: int, number: 
     if number == 0:
         letters = Counter("".join(new.split()).lower())
         assert letters == Counter("".join(text.split()).lower())
+
+
+def test_capitals_come_back() -> None:
+    """A letter whose capital is another letter's stays as it is."""
+    assert [capital(word) for word in ("word", "µ", "ßa", "Word", "")] == ["Word", "µ", "ßa", "Word", ""]
 
 
 def test_spans_at_the_edges_of_edits() -> None:
