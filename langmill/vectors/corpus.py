@@ -8,6 +8,7 @@ memory, and what is made is memory-mapped.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import tempfile
 import zlib
 from array import array
@@ -70,6 +71,13 @@ class EncodedCorpus:
     read_words: int
     """Different words in the text, those left out included."""
 
+    def forget(self) -> None:
+        """Give back the memory of what was read of the files; what is used again is read again."""
+        for numbers in (self.ids, self.begins):
+            pages = numbers.base
+            if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                pages.madvise(mmap.MADV_DONTNEED)
+
     @property
     def ends(self) -> NDArray[np.int64]:
         """(sentences,): where each sentence ends in `ids`."""
@@ -97,10 +105,11 @@ def encode_corpus(
         kept, counts, tokens_kept, sentences_kept = renumber(ids_path, begins_path, len(index), min_count)
         if not tokens_kept:
             raise DataError(none_left(len(index), tokens, min_count))
-        spelled = list(index)
-        vocabulary = Vocabulary([spelled[word] for word in kept], counts)
-        different = len(index)
-        del index, spelled
+        different, spelled = len(index), list(index)
+        joined = "\n".join(spelled[word] for word in kept)  # no word holds a line end
+        del index, spelled  # all words go, so that those that stay lie together and memory is given back
+        vocabulary = Vocabulary(joined.split("\n"), counts)
+        del joined
         yield EncodedCorpus(
             vocabulary,
             np.memmap(ids_path, np.int32, "r", shape=(tokens_kept,)),

@@ -169,6 +169,7 @@ def train_epoch(
             while thread.is_alive():
                 thread.join(LOOK_SECONDS)
                 progress.chunk = min(int(counter[0]), trainer.chunks)
+                trainer.corpus.forget()
                 watch(progress)
     finally:
         stop[0] = 1

@@ -97,6 +97,13 @@ def test_the_files_go_when_the_block_ends(own_cache: Path) -> None:
     assert not list((own_cache / "corpora").iterdir())
 
 
+def test_what_was_forgotten_is_read_again() -> None:
+    with encode_corpus([Document("a b a\nb c", "text")], words="spaces", min_count=1) as encoded:
+        before = decoded(encoded)
+        encoded.forget()
+        assert decoded(encoded) == before
+
+
 def test_the_fingerprint_tells_texts_apart() -> None:
     def fingerprint(text: str) -> str:
         with encode_corpus([Document(text, "text")], min_count=1) as encoded:
