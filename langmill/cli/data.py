@@ -14,7 +14,8 @@ import click
 
 from langmill.cli.data_augment import augment
 from langmill.cli.data_words import words
-from langmill.cli.options import settings_options
+from langmill.cli.options import Command, settings_options
+from langmill.core.config import Settings
 from langmill.text.cleaning import CleanSettings
 from langmill.text.settings import CheckSettings, PipelineSettings, SplitSettings, StatisticsSettings
 
@@ -58,16 +59,23 @@ engine_option = click.option(
 tasks_option = click.option(
     "--tasks", type=click.IntRange(min=1), default=8, show_default=True, help="Tasks of datatrove."
 )
+config_option = click.option("--config", default=None, help="A YAML file of settings; options override it.")
+
+
+def pass_options(kind: type[Settings]) -> Callable[[Command], Command]:
+    """Add what a pass over a corpus is told: paths, output, who does the work, and the settings of `kind`."""
+
+    def decorate(command: Command) -> Command:
+        command = settings_options(kind)(command)
+        for add in (json_option, tasks_option, engine_option, config_option, output_option):
+            command = add(command)
+        return click.argument("paths", nargs=-1, required=True)(command)
+
+    return decorate
 
 
 @data.command()
-@click.argument("paths", nargs=-1, required=True)
-@output_option
-@click.option("--config", default=None, help="A YAML file of settings; options override it.")
-@engine_option
-@tasks_option
-@json_option
-@settings_options(CleanCommandSettings)
+@pass_options(CleanCommandSettings)
 def clean(
     paths: Sequence[str],
     output: Path,
@@ -101,13 +109,7 @@ def clean(
 
 
 @data.command()
-@click.argument("paths", nargs=-1, required=True)
-@output_option
-@click.option("--config", default=None, help="A YAML file of settings; options override it.")
-@engine_option
-@tasks_option
-@json_option
-@settings_options(PipelineSettings)
+@pass_options(PipelineSettings)
 def dedup(
     paths: Sequence[str],
     output: Path,

@@ -7,6 +7,8 @@ from typing import Any, Literal, cast
 
 import click
 
+from langmill.cli.options import encoding_option, reading_options
+
 
 @click.command("evaluate")
 @click.argument("checkpoint", metavar="CKPT")
@@ -28,24 +30,8 @@ import click
     "--context", type=int, help="Tokens to look back over.  [default: all the model can, at most 2048]"
 )
 @click.option("--stride", type=int, help="Tokens from one window to the next.  [default: half the context]")
-@click.option(
-    "--boundary",
-    type=click.Choice(["auto", "file", "line", "blank"]),
-    default="auto",
-    show_default=True,
-    help="What is a document in a text file: the file, a line, or what stands between blank lines.",
-)
-@click.option(
-    "--text-field", default="text", show_default=True, help="The field or column of rows that holds the text."
-)
-@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of text files.")
-@click.option(
-    "--on-bad-row",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="What to do with a row that cannot be used; skipped rows are counted.",
-)
+@reading_options
+@encoding_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def evaluate(

@@ -47,6 +47,39 @@ def settings_options(
     return decorate
 
 
+def reading_options(command: Command) -> Command:
+    """Add what commands are told that read text and refuse or skip bad rows: boundary, text_field, on_bad_row."""
+    for add in (
+        click.option(
+            "--on-bad-row",
+            type=click.Choice(["fail", "skip"]),
+            default="fail",
+            show_default=True,
+            help="What to do with a row that cannot be used; skipped rows are counted.",
+        ),
+        click.option(
+            "--text-field",
+            default="text",
+            show_default=True,
+            help="The field or column of rows that holds the text.",
+        ),
+        click.option(
+            "--boundary",
+            type=click.Choice(["auto", "file", "line", "blank"]),
+            default="auto",
+            show_default=True,
+            help="What is a document in a text file: the file, a line, or what stands between blank lines.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+encoding_option = click.option(
+    "--encoding", default="utf-8", show_default=True, help="Encoding of files without a byte order mark."
+)
+
+
 def option(name: str, annotation: Any, description: str, default: Any) -> Callable[[Any], Any]:
     """Return the click option of one setting; its value stays None when it is not given."""
     flag = "--" + name.replace("_", "-")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
+from langmill.cli.options import reading_options
 from langmill.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer
     from langmill.tokens.train import Kind
 
-BOUNDARIES = ("auto", "file", "line", "blank")
 MAXIMUM_PIECES = 400
 """How many pieces of a text `inspect` prints when nothing else is asked."""
 
@@ -53,23 +53,7 @@ def tokenizer() -> None:
 @click.option(
     "--lowercase/--cased", default=True, show_default=True, help="wordpiece: ignore case and accents, or not."
 )
-@click.option(
-    "--text-field", default="text", show_default=True, help="The field or column of rows that holds the text."
-)
-@click.option(
-    "--boundary",
-    type=click.Choice(BOUNDARIES),
-    default="auto",
-    show_default=True,
-    help="What is a document in a text file: the file, a line, or what stands between blank lines.",
-)
-@click.option(
-    "--on-bad-row",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="What to do with a row that cannot be used; skipped rows are counted.",
-)
+@reading_options
 @click.option(
     "--maximum-bytes",
     type=int,

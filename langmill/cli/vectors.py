@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import click
 
 from langmill.cli import vectors_query
-from langmill.cli.options import settings_options
+from langmill.cli.options import encoding_option, reading_options, settings_options
 from langmill.vectors.settings import VectorSettings
 
 
@@ -41,24 +41,8 @@ for command in ("similar", "analogy", "odd", "distance", "evaluate", "picture", 
     help="auto: lowercase words without signs, Chinese cut into words. spaces: what stands between spaces.",
 )
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
-@click.option(
-    "--boundary",
-    type=click.Choice(["auto", "file", "line", "blank"]),
-    default="auto",
-    show_default=True,
-    help="What is a document in a text file; a line is a sentence in any case.",
-)
-@click.option(
-    "--text-field", default="text", show_default=True, help="The field of rows that holds the text."
-)
-@click.option("--encoding", default="utf-8", show_default=True, help="Of files without a byte order mark.")
-@click.option(
-    "--on-bad-row",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="What to do with a row that cannot be used; skipped rows are counted.",
-)
+@reading_options
+@encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def train(
     paths: Sequence[str],
@@ -72,7 +56,10 @@ def train(
     on_bad_row: str,
     as_json: bool,
 ) -> None:
-    """Train word vectors on CORPUS: files, folders and globs, in any format that `langmill train` reads."""
+    """Train word vectors on CORPUS: files, folders and globs, in any format that `langmill train` reads.
+
+    A line is a sentence, whatever a document is.
+    """
     from langmill.core.config import resolve
     from langmill.core.log import say
     from langmill.text.documents import ReadReport

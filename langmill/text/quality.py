@@ -23,7 +23,6 @@ al. 2024, section 3.6.
 
 from __future__ import annotations
 
-import functools
 import re
 import zlib
 from collections import Counter
@@ -41,8 +40,8 @@ from langmill.text.measured import (
     Measured,
     duplicate_shares,
 )
-from langmill.text.normalise import require
 from langmill.text.steps import Outcome
+from langmill.text.stop_words import stop_word_languages, stop_words
 
 REASONS: dict[str, str] = {
     "basic: empty": "no letter and no digit",
@@ -317,14 +316,8 @@ def _has_stop_words(measured: Measured, needed: int) -> bool:
     code = identify(measured.text)
     if code in ("en", UNKNOWN):
         return False
-    known = _stop_words(code)
+    known = stop_words(code) if code in stop_word_languages() else frozenset[str]()
     return not known or len(known.intersection(measured.text.lower().split())) >= needed
-
-
-@functools.cache
-def _stop_words(code: str) -> frozenset[str]:
-    """Return the stop words of a language; none where there is no list of them."""
-    return frozenset(require("stopwordsiso", "Gopher's rule of stop words").stopwords(code))
 
 
 def gopher_repetition(measured: Measured, limits: GopherSettings) -> str:
@@ -408,7 +401,10 @@ class QualityFilter:
         """limits: filter's name → its settings, in the order of filtering."""
         self._limits = dict(limits)
         if "gopher" in limits:
-            identifier(), _stop_words("de")  # what is missing is told here, not while documents are cleaned
+            (
+                identifier(),
+                stop_word_languages(),
+            )  # what is missing is told here, not while documents are cleaned
 
     def __call__(self, text: str) -> Outcome:
         measured = Measured(text)

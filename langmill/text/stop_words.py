@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
-from langmill.core.errors import ConfigError, MissingDependencyError, did_you_mean
+from langmill.core.errors import ConfigError, did_you_mean
+from langmill.text.normalise import require
 
 
 @functools.cache
@@ -15,18 +17,21 @@ def stop_words(language: str) -> frozenset[str]:
     >>> {"the", "of"} <= stop_words("en"), {"的", "了"} <= stop_words("zh")
     (True, True)
     """
-    try:
-        import stopwordsiso
-    except ImportError as error:
-        raise MissingDependencyError(
-            "stop words need stopwordsiso; install it with `pip install 'langmill[data]'`"
-        ) from error
-    known = sorted(stopwordsiso.langs())
+    known = stop_word_languages()
     if language not in known:
         raise ConfigError(
             f"no stop words of {language!r}; known languages: {', '.join(known)}{did_you_mean(language, known)}"
         )
-    return frozenset(word.lower() for word in stopwordsiso.stopwords(language))
+    return frozenset(word.lower() for word in _package().stopwords(language))
+
+
+def stop_word_languages() -> list[str]:
+    """Return the codes of the languages that have a list."""
+    return sorted(_package().langs())
+
+
+def _package() -> Any:
+    return require("stopwordsiso", "a list of stop words")
 
 
 def is_stop_word(word: str, stops: frozenset[str]) -> bool:

@@ -28,15 +28,9 @@ from langmill.core.log import format_count, format_seconds, say
 from langmill.vectors import resuming
 from langmill.vectors.cooccurrence import Cooccurrences, count_cooccurrences
 from langmill.vectors.corpus import EncodedCorpus
+from langmill.vectors.layout import padded
 from langmill.vectors.settings import VectorSettings
 from langmill.vectors.table import WordVectors
-
-LINE_NUMBERS = 16
-"""Float32 numbers in a cache line; rows are padded to whole ones."""
-SAVE_SECONDS = 60.0
-"""After an epoch that ends so long after the last time, the state is saved."""
-SPEAK_SECONDS = 10.0
-"""How often progress is told."""
 
 Arrays = dict[str, NDArray[np.float32]]
 """words, contexts, word_squares and context_squares, each (words, J): column `dim` is the bias, then padding."""
@@ -96,7 +90,7 @@ def train_glove(
 def start(words: int, settings: VectorSettings) -> Arrays:
     """Return random vectors and biases within ±0.5 / dim, and sums of squares of 1."""
     dim = settings.dim
-    columns = -(-(dim + 1) // LINE_NUMBERS) * LINE_NUMBERS
+    columns = padded(dim + 1)
     random = np.random.default_rng([settings.seed, 0])
     arrays = {}
     for name in ("word", "context"):
@@ -125,7 +119,7 @@ def train(
         while progress.epoch < settings.epochs:
             train_epoch(table, settings, arrays, progress)
             say(f"epoch {progress.epoch}/{settings.epochs}: loss {progress.losses[-1]:.4f}")
-            if progress.epoch < settings.epochs and time.monotonic() - saved > SAVE_SECONDS:
+            if progress.epoch < settings.epochs and time.monotonic() - saved > resuming.SAVE_SECONDS:
                 save()
                 saved = time.monotonic()
     except (KeyboardInterrupt, SystemExit):
@@ -152,7 +146,7 @@ def train_epoch(table: Cooccurrences, settings: VectorSettings, arrays: Arrays, 
         done += len(pairs)
         if interruption is not None:
             raise interruption
-        if (seconds := time.monotonic() - said) > SPEAK_SECONDS:
+        if (seconds := time.monotonic() - said) > resuming.SPEAK_SECONDS:
             speed = done / seconds
             left = len(table.pairs) * (settings.epochs - progress.epoch) - int(table.ends[progress.block - 1])
             say(

@@ -1,4 +1,13 @@
-"""Entries of the tables that the machine code reads. [vectors]"""
+"""How rows of numbers lie in memory, and the entries of the tables that the machine code reads. [vectors]"""
+
+LINE_NUMBERS = 16
+"""Float32 numbers in a cache line."""
+
+
+def padded(columns: int) -> int:
+    """Return the next multiple of the numbers in a cache line."""
+    return -(-columns // LINE_NUMBERS) * LINE_NUMBERS
+
 
 # Entries of the plan. Sizes: words, numbers a row (J, padded), window, negative, whether all of a word's
 # neighbours are joined into one input (CBOW), chunks, and the epoch's seed …

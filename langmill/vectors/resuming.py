@@ -1,4 +1,4 @@
-"""What is kept of a run: how its vectors were made, and what lets it go on when interrupted. [vectors]"""
+"""What is kept of a run, and how often: how its vectors were made, what lets it go on. [vectors]"""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from langmill.core.errors import CheckpointError
 from langmill.core.files import atomic_folder, read_json, write_json
 from langmill.vectors.settings import VectorSettings
 
+SAVE_SECONDS = 60.0
+"""After an epoch that ends so long after the last time, the state is saved."""
+SPEAK_SECONDS = 10.0
+"""How often progress is told."""
 FREE = {"threads", "memory_bytes"}
 """Settings that a resumed run may change."""
 

@@ -12,39 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
-def pieces_of(word: str, shortest: int, longest: int) -> list[bytes]:
-    """Return the n-grams of a word between < and >, of `shortest` to `longest` characters; the marks alone are none.
-
-    >>> [piece.decode() for piece in pieces_of("你好", 3, 6)]
-    ['<你好', '<你好>', '你好>']
-    """
-    text = f"<{word}>"
-    return [
-        text[begin:end].encode("utf-8", "surrogatepass")
-        for begin in range(len(text))
-        for end in range(begin + shortest, min(begin + longest, len(text)) + 1)
-        if not (end - begin == 1 and (begin == 0 or end == len(text)))
-    ]
-
-
-def piece_hash(piece: bytes) -> int:
-    """Return the 32-bit FNV-1a hash with bytes taken as signed, as fastText's program has it.
-
-    >>> piece_hash(b"abc") == 0x1A47E90B, piece_hash("你".encode())
-    (True, 3745517534)
-    """
-    value = 2166136261
-    for byte in piece:
-        value = (value ^ (byte if byte < 128 else byte | 0xFFFFFF00)) * 16777619 & 0xFFFFFFFF
-    return value
-
-
-def buckets_of(word: str, shortest: int, longest: int, buckets: int) -> list[int]:
-    """Return the buckets of a word's pieces, in order, repeats included."""
-    return [piece_hash(piece) % buckets for piece in pieces_of(word, shortest, longest)]
-
-
 BLOCK_WORDS = 1000
 """Words whose pieces are found at a time."""
 END_OF_SENTENCE = "</s>"
@@ -54,13 +21,15 @@ END_OF_SENTENCE = "</s>"
 def hashed_pieces(
     words: Sequence[str], shortest: int, longest: int, buckets: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where each word's buckets begin (words + 1,), and all buckets: `buckets_of`, for many words at once.
+    """Return where each word's buckets begin (words + 1,), and all buckets.
 
-    All n-grams that begin anywhere grow together, a character at a time, and their hashes with them.
+    A word's pieces are the n-grams of it between < and >, of `shortest` to `longest` characters; the marks alone
+    are none. A bucket is the 32-bit FNV-1a hash of a piece, its bytes taken as signed, modulo `buckets`. All
+    n-grams that begin anywhere grow together, a character at a time, and their hashes with them.
 
-    >>> begins, found = hashed_pieces(["ox", "你好"], 3, 6, 1000)
-    >>> found[begins[1]:].tolist() == buckets_of("你好", 3, 6, 1000)
-    True
+    >>> begins, found = hashed_pieces(["ox", "你好"], 3, 6, 1000)  # <ox <ox> ox>, <你好 <你好> 你好>
+    >>> begins.tolist(), found.tolist()
+    ([0, 3, 6], [484, 934, 652, 985, 781, 495])
     """
     marked = [
         b"" if word == END_OF_SENTENCE else f"<{word}>".encode("utf-8", "surrogatepass") for word in words

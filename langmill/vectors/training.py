@@ -21,11 +21,6 @@ from langmill.vectors.settings import VectorSettings
 from langmill.vectors.table import WordVectors
 from langmill.vectors.word2vec import Progress, Trainer, fresh, prepare, train_epoch, vectors_of
 
-SAVE_SECONDS = 60.0
-"""After an epoch that ends so long after the last time, the state is saved."""
-SPEAK_SECONDS = 10.0
-"""How often progress is told."""
-
 
 def train_vectors(
     documents: Iterable[Document],
@@ -38,7 +33,7 @@ def train_vectors(
     """Train word vectors on documents, as `text.readers.read_documents` yields them.
 
     words: how a text is taken apart; see `corpus.Words`. output: a file to write, its ending says in which
-    format; what is needed to take up an interrupted run lies state it in `FILE.state` until that is done.
+    format; what is needed to take up an interrupted run lies beside it in `FILE.state` until that is done.
     resume: go on from there; with one thread the result is that of a run without interruption, to the bit.
     Raises DataError where no word is left, CheckpointError where the state is of other settings or another text.
     """
@@ -91,7 +86,7 @@ def train_word2vec(
             say(f"epoch {progress.epoch + 1}/{settings.epochs}: loss {losses[-1]:.4f}")
             progress = fresh(trainer, progress.epoch + 1)
             left = progress.epoch < settings.epochs
-            if state is not None and left and time.monotonic() - saved > SAVE_SECONDS:
+            if state is not None and left and time.monotonic() - saved > resuming.SAVE_SECONDS:
                 save_state(state, trainer, progress, losses)
                 saved = time.monotonic()
     except (KeyboardInterrupt, SystemExit):
@@ -109,7 +104,7 @@ def describe(trainer: Trainer, progress: Progress) -> str:
 
 
 class Teller:
-    """Says on stderr how training goes, every SPEAK_SECONDS."""
+    """Says on stderr how training goes, every `resuming.SPEAK_SECONDS`."""
 
     def __init__(self, trainer: Trainer, clock: Callable[[], float] = time.monotonic) -> None:
         self._trainer, self._clock = trainer, clock
@@ -123,7 +118,7 @@ class Teller:
         read = progress.epoch * total + trainer.tokens_before(progress.chunk)
         if self._read < 0:
             self._said, self._read = now, read
-        if now - self._said < SPEAK_SECONDS:
+        if now - self._said < resuming.SPEAK_SECONDS:
             return
         speed = (read - self._read) / (now - self._said)
         self._said, self._read = now, read

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from langmill.core.machine_code import machine_code
 from langmill.vectors import layout
 from langmill.vectors.corpus import SENTENCE_WORDS, EncodedCorpus
+from langmill.vectors.layout import LINE_NUMBERS, padded
 from langmill.vectors.sampling import POWER, Paths, alias_table, huffman_paths
 from langmill.vectors.settings import VectorSettings
 from langmill.vectors.subwords import Pieces, number_pieces
@@ -27,8 +28,6 @@ from langmill.vectors.table import Subwords, WordVectors
 
 CHUNK_TOKENS = 10_000
 """About so many words share a learning rate, and are what a thread claims at a time."""
-LINE_NUMBERS = 16
-"""Float32 numbers in a cache line."""
 LOOK_SECONDS = 0.2
 """How often progress is looked at."""
 
@@ -91,11 +90,6 @@ def zeros(rows: int, columns: int, kind: Any = np.float32, *, large_pages: bool 
         with contextlib.suppress(OSError):  # a system without them
             room.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(room, kind, rows * columns).reshape(rows, columns)
-
-
-def padded(columns: int) -> int:
-    """Return the next multiple of the numbers in a cache line."""
-    return -(-columns // LINE_NUMBERS) * LINE_NUMBERS
 
 
 def prepare(corpus: EncodedCorpus, settings: VectorSettings) -> Trainer:

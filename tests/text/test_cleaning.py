@@ -112,7 +112,7 @@ def test_without_optional_packages_only_what_needs_them_is_refused(monkeypatch):
     def missing(module, purpose):
         raise AssertionError(f"{module} was asked for")
 
-    for module in ("langmill.text.normalise", "langmill.text.html", "langmill.text.quality"):
+    for module in ("langmill.text.normalise", "langmill.text.html", "langmill.text.stop_words"):
         monkeypatch.setattr(f"{module}.require", missing)
     language.identifier.cache_clear()
     plain = build_steps(CleanSettings(html="strip", mojibake=False))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vector_samples import WORDS, some_pieces, some_vectors
+from vector_samples import WORDS, buckets_of, some_pieces, some_vectors
 
 from langmill.vectors.formats import read_vectors, write_vectors
 from langmill.vectors.query import vector_of
-from langmill.vectors.subwords import buckets_of, hashed_pieces
+from langmill.vectors.subwords import hashed_pieces
 
 pytest.importorskip("gensim")
 UNKNOWN = ["kings", "北京人", "中国猫", "naïvely", "x"]

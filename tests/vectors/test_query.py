@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vector_samples import WORDS, some_pieces
+from vector_samples import WORDS, buckets_of, some_pieces
 
 from langmill.core.errors import DataError
 from langmill.vectors import query
@@ -16,7 +16,6 @@ from langmill.vectors.query import (
     vector_of,
     vectors_of,
 )
-from langmill.vectors.subwords import buckets_of
 from langmill.vectors.table import Subwords, WordVectors
 
 PLANE = WordVectors(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vector_samples import buckets_of, piece_hash, pieces_of
 
-from langmill.vectors.subwords import buckets_of, number_pieces, piece_hash, pieces_of
+from langmill.vectors.subwords import number_pieces
 
 gensim = pytest.importorskip("gensim.models.fasttext_inner")
 WORDS = ["whale", "a", "的", "你好", "红楼梦", "naïve", "l'été", "🐋鲸", "zzzzzzzzz", "ⅷ"]

@@ -12,7 +12,7 @@ import pytest
 
 from langmill.core.errors import CheckpointError, ConfigError
 from langmill.text.documents import Document
-from langmill.vectors import training
+from langmill.vectors import resuming, training
 from langmill.vectors.formats import read_vectors
 from langmill.vectors.settings import VectorSettings
 from langmill.vectors.table import WordVectors
@@ -75,7 +75,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
 
 
 def test_an_epochs_end_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(resuming, "SAVE_SECONDS", 0.0)
     saved: list[tuple[int, int]] = []
     save = training.save_state
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from plain_word2vec import Plain
+from vector_samples import buckets_of
 
 from langmill.core.errors import ConfigError
 from langmill.text.documents import Document
 from langmill.vectors.corpus import EncodedCorpus, encode_corpus
 from langmill.vectors.settings import VectorSettings
-from langmill.vectors.subwords import buckets_of
 from langmill.vectors.word2vec import Trainer, fresh, prepare, train_epoch, vectors_of
 
 pytest.importorskip("numba")

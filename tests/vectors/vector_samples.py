@@ -45,3 +45,35 @@ def some_pieces(*, width: int = 5, buckets: int = 50, shortest: int = 2, longest
     return WordVectors(
         WORDS, mean.astype(np.float32), counts, subwords, {"method": "fasttext", "window": "7"}
     )
+
+
+def pieces_of(word: str, shortest: int, longest: int) -> list[bytes]:
+    """Return the n-grams of a word between < and >, of `shortest` to `longest` characters; the marks alone are none.
+
+    >>> [piece.decode() for piece in pieces_of("你好", 3, 6)]
+    ['<你好', '<你好>', '你好>']
+    """
+    text = f"<{word}>"
+    return [
+        text[begin:end].encode("utf-8", "surrogatepass")
+        for begin in range(len(text))
+        for end in range(begin + shortest, min(begin + longest, len(text)) + 1)
+        if not (end - begin == 1 and (begin == 0 or end == len(text)))
+    ]
+
+
+def piece_hash(piece: bytes) -> int:
+    """Return the 32-bit FNV-1a hash with bytes taken as signed, as fastText's program has it.
+
+    >>> piece_hash(b"abc") == 0x1A47E90B, piece_hash("你".encode())
+    (True, 3745517534)
+    """
+    value = 2166136261
+    for byte in piece:
+        value = (value ^ (byte if byte < 128 else byte | 0xFFFFFF00)) * 16777619 & 0xFFFFFFFF
+    return value
+
+
+def buckets_of(word: str, shortest: int, longest: int, buckets: int) -> list[int]:
+    """Return the buckets of a word's pieces, in order, repeats included."""
+    return [piece_hash(piece) % buckets for piece in pieces_of(word, shortest, longest)]
