@@ -54,6 +54,8 @@ HABITS = {
     "talk": "langmill chat CKPT",
     "tokenize": "langmill tokenizer inspect CKPT TEXT",
     "augment": "langmill data augment TASK FILE -o FILE",
+    "similar": "langmill vectors similar FILE WORD",
+    "analogy": "langmill vectors analogy FILE A B C",
     "clean": "langmill data clean FILE -o FILE",
     "dedup": "langmill data dedup FILE -o FILE",
     "dedupe": "langmill data dedup FILE -o FILE",

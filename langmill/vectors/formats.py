@@ -196,7 +196,7 @@ def parse(numbers: list[str], where: str) -> NDArray[np.float32]:
     try:
         row = np.array(numbers, dtype=np.float32)
     except ValueError as error:
-        raise DataError(f"{where}: not a number ({error})") from error
+        raise DataError(f"{where}: not a number ({error}); expected a word and its numbers a line") from error
     if not np.isfinite(row).all():
         raise DataError(f"{where}: a number is not finite; expected finite ones")
     return row
