@@ -10,8 +10,8 @@ that is not installed is named and left out.
 
 Words per second count the words that occur often enough, once an epoch: in training alone, and with reading
 the file and counting its words (fastText's program does not tell them apart). --quality trains once a seed and
-scores the vectors on `wordsim353.tsv` and `simlex999.tsv` (word, word, score; Spearman's correlation) and
-`google_analogies.tsv` (section, a, b, c, d; 3CosAdd among all words), as far as the words are known.
+scores the vectors on each .tsv file of a folder: pairs (word, word, score; Spearman's correlation) and analogies
+(section, a, b, c, d; 3CosAdd among all words), as far as the words are known. No peer has GloVe: it stands alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PACKAGES = {
     GENSIM: ("gensim", "gensim"),
     FASTTEXT: ("fasttext", "fasttext-wheel"),
 }
-METHODS = ("skipgram", "cbow", "fasttext")
+METHODS = ("skipgram", "cbow", "fasttext", "glove")
 WARM_UP_BYTES = 300_000
 
 
@@ -68,6 +68,7 @@ def langmill(options: argparse.Namespace) -> Train:
     from langmill.core.log import set_quiet
     from langmill.text.readers import read_documents
     from langmill.vectors.corpus import encode_corpus
+    from langmill.vectors.glove import train_glove
     from langmill.vectors.settings import VectorSettings
     from langmill.vectors.training import train_word2vec
 
@@ -82,14 +83,14 @@ def langmill(options: argparse.Namespace) -> Train:
             min_count=options.min_count,
             sample=options.sample,
             epochs=options.epochs,
-            alpha=options.alpha,
             threads=options.threads,
             seed=seed,
+            **({} if options.method == "glove" else {"alpha": options.alpha}),
         )
         begin = time.perf_counter()
         with encode_corpus(read_documents([file]), words="spaces", min_count=settings.min_count) as corpus:
             read = time.perf_counter()
-            vectors = train_word2vec(corpus, settings)
+            vectors = (train_glove if options.method == "glove" else train_word2vec)(corpus, settings)
             tokens = len(corpus.ids)
         return Trained(vectors.words, vectors.matrix, tokens, read - begin, time.perf_counter() - read)
 
@@ -196,20 +197,36 @@ def scores(trained: Trained, sets: Path) -> dict[str, float]:
     norms = np.linalg.norm(trained.matrix, axis=1, keepdims=True)
     matrix = trained.matrix / np.maximum(norms, 1e-12)
     found = {}
-    for name in ("wordsim353", "simlex999"):
-        rows = [row for row in rows_of(sets / f"{name}.tsv") if row[0] in index and row[1] in index]
-        ours = [float(matrix[index[a]] @ matrix[index[b]]) for a, b, _ in rows]
-        found[f"{name} ({len(rows)})"] = 100 * float(spearmanr(ours, [float(row[2]) for row in rows])[0])
-    asked = [row[1:] for row in rows_of(sets / "google_analogies.tsv") if all(w in index for w in row[1:])]
-    ids = np.array([[index[word] for word in row] for row in asked])
-    right = 0
+    for path in sorted(sets.glob("*.tsv")):
+        rows = rows_of(path)
+        known = [row for row in rows if all(word in index for word in words_of(row))]
+        ids = np.array([[index[word] for word in words_of(row)] for row in known], np.int64)
+        if not known:
+            result = float("nan")
+        elif len(rows[0]) == 3:
+            ours = (matrix[ids[:, 0]] * matrix[ids[:, 1]]).sum(1)
+            result = float(spearmanr(ours, [float(row[2]) for row in known])[0])
+        else:
+            result = float(analogies_found(matrix, ids).mean())
+        found[f"{path.stem} ({len(known)} of {len(rows)})"] = 100 * result
+    return found
+
+
+def words_of(row: list[str]) -> list[str]:
+    """Return the words of a row of pairs, or of analogies."""
+    return row[:2] if len(row) == 3 else row[1:]
+
+
+def analogies_found(matrix: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for each question (questions, 4) whether the nearest word is its answer."""
+    found = []
     for begin in range(0, len(ids), 500):
         a, b, c, d = ids[begin : begin + 500].T
         near = (matrix[b] - matrix[a] + matrix[c]) @ matrix.T
         for given in (a, b, c):
             near[np.arange(len(given)), given] = -np.inf
-        right += int((near.argmax(1) == d).sum())
-    return found | {f"analogies ({len(ids)})": 100 * right / max(len(ids), 1)}
+        found.append(near.argmax(1) == d)
+    return np.concatenate(found)
 
 
 # --- the contest ---------------------------------------------------------------------------------
@@ -262,7 +279,7 @@ def show_speed(options: argparse.Namespace, answers: dict[str, list[dict[str, An
 def show_quality(answers: dict[str, list[dict[str, Any]]]) -> None:
     """Print mean and standard deviation of each score over the seeds."""
     for measure in next(iter(answers.values()))[0]["scores"]:
-        line = f"{measure:20}"
+        line = f"{measure:35}"
         for name, rounds in answers.items():
             values = [answer["scores"].get(measure, float("nan")) for answer in rounds]
             spread = stdev(values) if len(values) > 1 else float("nan")
@@ -297,9 +314,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--contestant", choices=list(PACKAGES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quality and not (options.benchmarks and options.benchmarks.is_dir()):
-        parser.error(
-            "--quality needs --benchmarks FOLDER with wordsim353.tsv, simlex999.tsv, google_analogies.tsv"
-        )
+        parser.error("--quality needs --benchmarks FOLDER with .tsv files of pairs or analogies")
     options.given = sys.argv[1:]
     return options
 
@@ -323,7 +338,7 @@ def main() -> None:
         small.write_bytes(whole.read_bytes()[:WARM_UP_BYTES].rpartition(b"\n")[0] + b"\n")
         print(f"corpus: {whole.stat().st_size / 1e6:.1f} MB; {options.dim} numbers, window {options.window}")
         for method in options.methods:
-            contest(options, method, names, whole, small)
+            contest(options, method, names if method != "glove" else [OURS], whole, small)
 
 
 if __name__ == "__main__":
