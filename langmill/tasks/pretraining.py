@@ -33,7 +33,7 @@ from langmill.models.families import FAMILIES
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
 from langmill.tasks.embeddings import Start, find_vectors, fit_width, start_from
-from langmill.tasks.planning import finish_seconds, make_plan
+from langmill.tasks.planning import Course, finish_seconds, make_plan
 from langmill.tasks.practice import MICRO_TOKENS, Practice, PracticeLoader, PretrainingTask
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training import budget
@@ -81,13 +81,23 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
             " the tokens are kept, so that another run has more of it, or raise --budget"
         )
     seed_everything(settings.seed)
+    course = Course(
+        tokens=len(shards.train.tokens),
+        row_tokens=settings.model.context,
+        vocabulary=tokenizer.vocabulary_size,
+        objective=practice.objective,
+        loader=lambda rows: PracticeLoader(
+            PackedLoader(shards.train, context=settings.model.context, rows=rows, seed=settings.seed),
+            practice,
+        ),
+        make=lambda model, generator: task.families[model.family](
+            model, tokenizer.vocabulary_size, generator
+        ),
+    )
     plan, model = make_plan(
         settings,
-        shards,
-        tokenizer,
+        course,
         source,
-        task,
-        practice,
         device=device,
         dtype=dtype,
         deadline=deadline,
