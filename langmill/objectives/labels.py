@@ -5,19 +5,11 @@ Each returns (loss_sum, count), the loss in nats. Shape letters: B rows, T token
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from langmill.batches.labelled import LabelledBatch
 from langmill.objectives.cross_entropy import IGNORED
-
-
-def label_scores(model: Any, batch: LabelledBatch) -> Tensor:
-    """Return a headed model's scores in float32: (B, L), (B, T, L) or (B, T, 2)."""
-    return model(batch.ids, valid=batch.valid, segments=batch.segments).float()
 
 
 def class_loss(

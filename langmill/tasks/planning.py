@@ -37,6 +37,8 @@ class Course:
     """From a number of rows to batches of so many."""
     make: Callable[[ModelSettings, torch.Generator], Any]
     """From settings with every size known to a new model."""
+    most_steps: int = 0
+    """More are not taken, however much time a budget leaves; 0: as many as fit."""
 
 
 def make_plan(
@@ -86,6 +88,8 @@ def make_plan(
             pace = here.agree(trial_seconds(model, course, settings, device, dtype))
         seconds = here.agree(seconds_left(deadline))
         steps = max(1, round(seconds / pace))
+        if 0 < course.most_steps <= steps:
+            steps, seconds = course.most_steps, 0.0
     plan = Plan(
         settings=settings.model_copy(update={"steps": steps}),
         parameters=parameters,
