@@ -164,7 +164,7 @@ def _class_ids(ids: npt.ArrayLike, classes: int) -> Integers:
 
 
 def _mean(scores: Sequence[Score], weights: Sequence[int]) -> Score:
-    total = sum(weights)
     columns = [(score.precision, score.recall, score.f1) for score in scores]
-    means = np.average(columns, axis=0, weights=weights).tolist() if total else [0.0, 0.0, 0.0]
-    return Score(*means, support=sum(score.support for score in scores))
+    means = np.average(columns, axis=0, weights=weights) if sum(weights) else np.zeros(3)
+    precision, recall, f1 = means.tolist()
+    return Score(precision, recall, f1, support=sum(score.support for score in scores))
