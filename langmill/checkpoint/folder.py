@@ -27,6 +27,7 @@ from langmill.models.adapters import merged_copy
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
+from langmill.models.heads import HeadedConfig
 from langmill.models.initialise import allocate
 from langmill.models.ngram_decoder import NgramDecoder
 
@@ -42,7 +43,7 @@ class Checkpoint:
     """A model with what is needed to use it, in memory."""
 
     model: Any
-    """A Transformer, a recurrent network or an n-gram model."""
+    """A Transformer, a recurrent network, an n-gram model, or one of the first two under a head."""
     tokenizer: Tokenizer | None = None
     family: str = ""
     """The name under which it is written; empty: the first family that can describe the model."""
@@ -166,9 +167,15 @@ def save_checkpoint(
             theirs[START] = start_id(checkpoint.family, end, pad)
         # Where nothing stands Transformers' classes have a default, another token than ours.
         theirs.setdefault("forced_eos_token_id", None)
+    if isinstance(config, HeadedConfig) and theirs["pad_token_id"] is None:
+        # Where a text ends they see by this id alone; without it they read no two texts at once.
+        end = theirs["eos_token_id"]
+        theirs["pad_token_id"] = end[0] if isinstance(end, list) else end
     make_folder(folder)
     write_json(folder / "config.json", theirs)
-    write_json(folder / "generation_config.json", generation_config(checkpoint.generation, theirs, tokenizer))
+    if not isinstance(config, HeadedConfig):
+        generation = generation_config(checkpoint.generation, theirs, tokenizer)
+        write_json(folder / "generation_config.json", generation)
     if tokenizer is not None:
         tokenizer.save(folder)
     save_weights(folder, merged_copy(checkpoint.model), family, max_shard_bytes=max_shard_bytes)
