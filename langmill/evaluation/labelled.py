@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from langmill.checkpoint import Checkpoint
-from langmill.core.errors import ConfigError, DataError
+from langmill.core.errors import DataError
 from langmill.core.log import say
-from langmill.metrics.bootstrap import MINIMUM_UNITS, Interval, PairedDifference, paired_interval, ratio_interval
-from langmill.metrics.significance import mcnemar
+from langmill.metrics.bootstrap import MINIMUM_UNITS, Interval, PairedDifference
+from langmill.metrics.significance import McNemar, mcnemar, score_difference, score_interval
 from langmill.tasks.assessment import Assessment
 from langmill.text.documents import ReadReport, plural
 from langmill.training.settings import DataSettings
@@ -34,7 +33,7 @@ class Duel:
     assessment: Assessment
     difference: PairedDifference | None
     """Of the main figure, the first model's minus this one's; None: too few examples to say."""
-    p_value_mcnemar: float
+    discordant: McNemar
     """Of the examples that just one of the two has entirely right (McNemar 1947, exact)."""
 
     @property
@@ -51,7 +50,7 @@ class Duel:
         gap, interval = self.difference.difference, self.difference.interval
         tests = (
             f"{interval.level:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, p = {self.difference.p_value:.2g},"
-            f" McNemar p = {self.p_value_mcnemar:.2g}"
+            f" McNemar p = {self.discordant.p_value:.2g}"
         )
         figure = self.assessment.main
         if not self.real:
@@ -81,7 +80,12 @@ class TaskEvaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""
         found, interval = self.assessment, self.interval
-        tree: dict[str, Any] = {"checkpoint": self.name, "task": self.task, **found.figures, "examples": self.examples}
+        tree: dict[str, Any] = {
+            "checkpoint": self.name,
+            "task": self.task,
+            **found.figures,
+            "examples": self.examples,
+        }
         tree["interval"] = None if interval is None else [interval.low, interval.high]
         tree |= {"interval_of": found.main, "interval_level": None if interval is None else interval.level}
         if self.baselines:
@@ -107,11 +111,18 @@ class TaskEvaluation:
                 f"\n{main} lies between {low:.4f} and {high:.4f} with {self.interval.level:.0%} confidence"
                 f" ({plural(self.examples, 'example')}, bootstrap)"
             )
-        tables = {name: value for name, value in self.assessment.figures.items() if isinstance(value, Mapping)}
+        tables = {
+            name: value for name, value in self.assessment.figures.items() if isinstance(value, Mapping)
+        }
         for table in tables.values():
             if table:
                 names = list(next(iter(table.values())))
-                lines += ["", *aligned([["", *names], *([label, *map(shown, row.values())] for label, row in table.items())])]
+                lines += [
+                    "",
+                    *aligned(
+                        [["", *names], *([label, *map(shown, row.values())] for label, row in table.items())]
+                    ),
+                ]
         if self.against is not None:
             lines += ["", self.against.sentence(self.name)]
         notes = [*(f"{each.name}: {each.note}" for each in self.baselines if each.note), *self.notes]
@@ -148,7 +159,7 @@ def duel_tree(duel: Duel) -> dict[str, Any]:
         "difference": None if found is None else found.difference,
         "difference_interval": None if found is None else [found.interval.low, found.interval.high],
         "p_value": None if found is None else found.p_value,
-        "p_value_mcnemar": duel.p_value_mcnemar,
+        "p_value_mcnemar": duel.discordant.p_value,
         "real": duel.real,
     }
 
@@ -168,7 +179,7 @@ def evaluate_task(name: str, task: Any, checkpoint: Checkpoint, examples: Sequen
     found = task.evaluate(checkpoint, examples)
     interval = None
     if len(examples) >= MINIMUM_UNITS:
-        interval = ratio_interval(found.numerators, found.denominators, unit="example")
+        interval = score_interval(found.score, len(examples))
     return TaskEvaluation(name, task.name, found, interval)
 
 
@@ -177,6 +188,5 @@ def add_duel(evaluation: TaskEvaluation, name: str, found: Assessment) -> TaskEv
     first = evaluation.assessment
     difference = None
     if evaluation.interval is not None:
-        difference = paired_interval(first.numerators, found.numerators, first.denominators, unit="example")
-    p_value = mcnemar(first.right, found.right)
-    return replace(evaluation, against=Duel(name, found, difference, p_value))
+        difference = score_difference(first.score, found.score, evaluation.examples)
+    return replace(evaluation, against=Duel(name, found, difference, mcnemar(first.right, found.right)))

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from langmill.batches.labelled import LabelledBatch, LabelledRow
 from langmill.checkpoint import Checkpoint
-from langmill.core.errors import ConfigError, DataError
+from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.metrics.calibration import expected_calibration_error, probabilities_of
 from langmill.metrics.classification import classification_scores, multilabel_scores
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
 from langmill.objectives.labels import class_loss, several_labels_loss
-from langmill.tasks.assessment import Assessment
+from langmill.tasks.assessment import Assessment, ratio_score
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.lm import LanguageModelling
@@ -142,15 +142,12 @@ class Classifying:
 
         Raises DataError, naming the row, where a label is none of the head's.
         """
+        check_labels(examples, head)
         number = {label: i for i, label in enumerate(head.labels)}
         texts = [self.texts(example) for example in examples]
         encoded, cut = encode_texts(texts, tokenizer, limit=limit, segments=segments)
         rows = []
         for example, (ids, kinds) in zip(examples, encoded):
-            if unknown := [label for label in example.labels if label not in number]:
-                raise DataError(
-                    f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(head.labels)}"
-                )
             places = [number[label] for label in example.labels]
             target = (
                 np.isin(np.arange(len(number)), places)
@@ -195,11 +192,11 @@ class Classifying:
         if several:
             held = chances >= SEVERAL
             table = multilabel_scores(truth, held)
-            numerators, denominators = 2.0 * (held & truth).sum(1), 1.0 * (held.sum(1) + truth.sum(1))
+            numerators, denominators = 2.0 * (held & truth).sum(1), held.sum(1) + truth.sum(1)
         else:
             held = np.eye(len(head.labels), dtype=bool)[logits.argmax(1)]
             table = classification_scores(truth.argmax(1), logits.argmax(1), classes=len(head.labels))
-            numerators, denominators = 1.0 * (held & truth).any(1), np.ones(len(truth))
+            numerators, denominators = (held & truth).any(1), np.ones(len(truth))
         right = (held == truth).all(1)
         figures = {
             "accuracy": float(right.mean()),
@@ -210,7 +207,9 @@ class Classifying:
             "per_class": {label: vars(table.per_class[i]) for i, label in enumerate(head.labels)},
             "ece": expected_calibration_error(chances, truth if several else truth.argmax(1)),
         }
-        return Assessment(figures, "f1_micro" if several else "accuracy", numerators, denominators, right)
+        return Assessment(
+            figures, "f1_micro" if several else "accuracy", ratio_score(numerators, denominators), right
+        )
 
     def outputs(
         self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]]
@@ -227,6 +226,13 @@ class Classifying:
             for number, row in zip(numbers, scores.cpu().numpy()):
                 found[number] = row
         return found, cut
+
+    def evaluate(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> Assessment:
+        """Classify examples and compare with their labels, all of which the model must know."""
+        head: HeadConfig = checkpoint.model.config.head
+        check_labels(examples, head)
+        scores, _ = self.outputs(checkpoint, [self.texts(example) for example in examples])
+        return self.assess(scores, examples, head)
 
     def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Classification]:
         """Classify texts or pairs of texts."""
@@ -253,6 +259,17 @@ class Classifying:
         logits = np.log(chances) - (np.log1p(-chances) if several else 0)
         examples = [ClassExample("", tuple(wanted)) for wanted in references]
         return dict(self.assess(list(logits), examples, head).figures)
+
+
+def check_labels(examples: Sequence[ClassExample], head: HeadConfig) -> None:
+    """Raise DataError, naming the row, where a label is none of the head's."""
+    known = set(head.labels)
+    for example in examples:
+        if unknown := [label for label in example.labels if label not in known]:
+            raise DataError(
+                f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(head.labels)}"
+                f"{did_you_mean(unknown[0], head.labels)}"
+            )
 
 
 def indicators(wanted: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -30,11 +30,12 @@ from langmill.models.protocol import device_of
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import open_tokenizer
 from langmill.tasks.planning import Course, finish_seconds, make_plan
-from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.practice import MICRO_TOKENS, StepTask
 from langmill.tasks.pretraining import (
     base_name,
     choose_family,
     open_source,
+    refuse_foreign_settings,
     save_run,
 )
 from langmill.text.documents import ReadReport, plural
@@ -69,12 +70,9 @@ class Encoded:
     """Examples of which some part is not read."""
 
 
-class HeadedTask(Protocol):
-    """A task whose model is a body with a head."""
+class HeadedTask(StepTask, Protocol):
+    """A task whose model is a body with a head; its families make bodies, with the output layer of a language model."""
 
-    name: str
-    families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]]
-    """The layouts of bodies that it trains from scratch, the default first."""
     by_token: bool
     """Whether there is a target for each token."""
 
@@ -217,6 +215,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     settings, here = request.settings, request.here
     device = choose_device(settings.device, local_rank=here.local_rank)
     dtype = training_dtype(device, settings.precision)
+    refuse_foreign_settings(settings, task)
     continues = bool(settings.from_checkpoint)
     settings = choose_family(settings, task)
     source = open_source(request, task)
