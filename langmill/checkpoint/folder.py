@@ -8,6 +8,7 @@ A GGUF file is read as if it were such a directory, and written as one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from langmill.checkpoint.adapters import CONFIG as ADAPTER_CONFIG
 from langmill.checkpoint.adapters import base_folder, is_adapter, load_adapter
 from langmill.checkpoint.gguf import GgufModel, open_gguf
-from langmill.checkpoint.locate import locate, read_object
+from langmill.checkpoint.locate import DEMOS, locate, read_object
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 START = "decoder_start_token_id"
+ANSWERING = re.compile("For(SequenceClassification|TokenClassification|QuestionAnswering)$")
+"""Classes of models with a head for labels or spans."""
 
 
 @dataclass
@@ -108,6 +112,27 @@ def load_checkpoint(
     if isinstance(model, NgramDecoder):
         model.verify(str(place))
     return Checkpoint(model.eval(), read, family.name, theirs, generation, place)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Say whether a name is that of a checkpoint on this machine."""
+    place = Path(path)
+    names = ("config.json", ADAPTER_CONFIG)
+    return str(path) in DEMOS or place.suffix == ".gguf" or any((place / name).is_file() for name in names)
+
+
+def gives_answers(path: str | Path) -> bool:
+    """Say whether a checkpoint labels texts, tokens or spans, from its settings alone.
+
+    Raises CheckpointError where there is no checkpoint.
+    """
+    place = locate(path)
+    if place.is_file():
+        return False
+    if is_adapter(place):
+        return read_object(place / ADAPTER_CONFIG).get("task_type") not in (None, "CAUSAL_LM")
+    names = read_object(place / "config.json").get("architectures") or [""]
+    return bool(ANSWERING.search(str(names[0])))
 
 
 def read_generation(folder: Path) -> dict[str, Any]:

@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langmill.checkpoint import Checkpoint
-from langmill.core.errors import DataError
+import torch
+
+from langmill.checkpoint import Checkpoint, load_checkpoint
+from langmill.core.config import resolve
+from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say
+from langmill.evaluation.language import need_tokenizer
 from langmill.metrics.bootstrap import MINIMUM_UNITS, Interval, PairedDifference
 from langmill.metrics.significance import McNemar, mcnemar, score_difference, score_interval
+from langmill.tasks import find_task, task_of
 from langmill.tasks.assessment import Assessment
 from langmill.text.documents import ReadReport, plural
 from langmill.training.settings import DataSettings
@@ -162,6 +167,37 @@ def duel_tree(duel: Duel) -> dict[str, Any]:
         "p_value_mcnemar": duel.discordant.p_value,
         "real": duel.real,
     }
+
+
+def evaluate_answers(
+    names: Sequence[str],
+    data: Sequence[str],
+    *,
+    reading: Mapping[str, Any],
+    train_data: Sequence[str],
+    references: bool,
+    device: torch.device,
+) -> TaskEvaluation:
+    """Evaluate the checkpoint `names[0]`, whose model has a head, on labelled data; a second one is compared with it.
+
+    reading: settings of how rows are read, as in `DataSettings`. train_data: what baselines learn from; empty: what the
+    run of the first checkpoint was trained on.
+    """
+    settings = resolve(DataSettings, reading)
+    opened = load_checkpoint(names[0], device=device)
+    need_tokenizer(opened)
+    task: Any = find_task(task_of(opened.model))
+    examples = read_examples(task, data, settings)
+    result = evaluate_task(names[0], task, opened, examples)
+    for name in names[1:]:
+        other = load_checkpoint(name, device=device)
+        need_tokenizer(other)
+        if task_of(other.model) != task.name:
+            raise ConfigError(
+                f"{names[0]} is made for {task.name}, {name} for {task_of(other.model)}; they cannot be compared"
+            )
+        result = add_duel(result, name, task.evaluate(other, examples))
+    return result
 
 
 def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> list[Any]:
