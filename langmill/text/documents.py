@@ -10,6 +10,9 @@ from typing import Any
 PART_CHARACTERS = 1 << 20
 """A document longer than this (give or take one character) arrives in parts of at most this length."""
 
+FAULTS_KEPT = 5
+"""Faults of each kind that a report keeps in full."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -43,11 +46,17 @@ class ReadReport:
     """Reason → files that `paths` cover but that are not read, such as `hidden` or `.png` in a folder."""
     first: dict[str, str] = field(default_factory=dict)
     """Reason → where it first occurred."""
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    """Reason → the first few faults in full (labelled rows: `file:line: found, expected`)."""
+    repaired: int = 0
+    """Rows of which something was put right, such as the place of an answer."""
 
-    def skip(self, reason: str, place: str) -> None:
+    def skip(self, reason: str, place: str, fault: str = "") -> None:
         """Count one row, document or text file that is left out."""
         self.skipped[reason] += 1
         self.first.setdefault(reason, place)
+        if fault and len(known := self.faults.setdefault(reason, [])) < FAULTS_KEPT:
+            known.append(f"{place}: {fault}")
 
     def ignore(self, reason: str, place: str) -> None:
         """Count one file or folder that is not read."""
@@ -76,7 +85,7 @@ class ReadReport:
                     f"{count:,} {reason} (first: {self.first[reason]})"
                     for reason, count in sorted(counts.items())
                 )
-        return line
+        return line + (f"; {self.repaired:,} repaired" if self.repaired else "")
 
 
 def plural(count: int, noun: str) -> str:

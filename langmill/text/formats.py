@@ -36,10 +36,16 @@ class Row(NamedTuple):
 
 
 def rows(
-    path: Path, kind: Kind, *, text_field: str = "text", encoding: str = "utf-8", keep_fields: bool = False
+    path: Path,
+    kind: Kind,
+    *,
+    text_field: str | None = "text",
+    encoding: str = "utf-8",
+    keep_fields: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of a file in one of the row formats, broken ones with their fault.
 
+    text_field: None: no field is taken out as the text, and with `keep_fields` a row has them all, in order.
     keep_fields: give each good row its other fields, as JSON values (of CSV and TSV: strings).
     Raises DataError for what spoils the whole file: no such column, a damaged file, broken JSON in `.json`.
     """
@@ -56,7 +62,7 @@ def rows(
         yield from _parquet_rows(path, text_field, keep_fields)
 
 
-def _text_row(line: int, value: Any, text_field: str, raw: str | None, keep_fields: bool) -> Row:
+def _text_row(line: int, value: Any, text_field: str | None, raw: str | None, keep_fields: bool) -> Row:
     """Return the row that holds `value[text_field]`, or tell what is wrong with it.
 
     raw: how `value` is written in the file, where that is at hand.
@@ -67,7 +73,7 @@ def _text_row(line: int, value: Any, text_field: str, raw: str | None, keep_fiel
     return row._replace(fields=_others(value, text_field)) if keep_fields else row
 
 
-def _others(value: dict[str, Any], text_field: str) -> dict[str, Any]:
+def _others(value: dict[str, Any], text_field: str | None) -> dict[str, Any]:
     return {name: inner for name, inner in value.items() if name != text_field}
 
 
@@ -75,10 +81,12 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, default=str)
 
 
-def _checked_row(line: int, value: Any, text_field: str) -> Row:
+def _checked_row(line: int, value: Any, text_field: str | None) -> Row:
     if not isinstance(value, dict):
-        fault = f"found {_shown(value)}, expected an object with the field {text_field!r}"
-        return Row(line, "", "not an object", fault)
+        wanted = "fields" if text_field is None else f"the field {text_field!r}"
+        return Row(line, "", "not an object", f"found {shown(value)}, expected an object with {wanted}")
+    if text_field is None:
+        return Row(line)
     if text_field not in value:
         found = ", ".join(repr(name) for name in value) or "no fields"
         hint = did_you_mean(text_field, value)
@@ -89,7 +97,7 @@ def _checked_row(line: int, value: Any, text_field: str) -> Row:
 
 def _string_row(line: int, text: Any, text_field: str) -> Row:
     if not isinstance(text, str):
-        return Row(line, "", "not a string", f"field {text_field!r} is {_shown(text)}, expected a string")
+        return Row(line, "", "not a string", f"field {text_field!r} is {shown(text)}, expected a string")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -99,10 +107,10 @@ def _string_row(line: int, text: Any, text_field: str) -> Row:
     return Row(line, text)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Name a JSON value's type and show its beginning.
 
-    >>> _shown(42), _shown(None), _shown(["中文"])
+    >>> shown(42), shown(None), shown(["中文"])
     ('a number (42)', 'null', 'a list (["中文"])')
     """
     if value is None:
@@ -120,7 +128,7 @@ def _shown(value: Any) -> str:
     return f"{names.get(type(value), 'a ' + type(value).__name__)} ({shown})"
 
 
-def _jsonl_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
+def _jsonl_rows(path: Path, text_field: str | None, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """One JSON object a line; blank lines are passed over, as the format allows."""
     for line in text_lines(path, encoding=encoding):
         if line.fault:
@@ -208,7 +216,7 @@ class _JsonStream:
         )
 
 
-def _json_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
+def _json_rows(path: Path, text_field: str | None, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """The objects of one array; or objects one after another, as some name JSON Lines `.json`."""
     stream = _JsonStream(path, encoding)
     if not stream.take("["):
@@ -231,8 +239,15 @@ def _json_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) ->
         raise stream.broken("Extra data behind the array")
 
 
-def _column(path: Path, line: int, names: list[str], text_field: str) -> int:
-    """Return the place of the text column in the header."""
+def _column(path: Path, line: int, names: list[str], text_field: str | None) -> int:
+    """Return the place of the text column in the header; -1 where none is asked for."""
+    if text_field is None:
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"{path}:{line}: the header names {twice!r} more than once (found {', '.join(names)})"
+            )
+        return -1
     if names.count(text_field) == 1:
         return names.index(text_field)
     found = ", ".join(repr(name) for name in names)
@@ -250,6 +265,8 @@ def _fields_row(line: int, fields: list[str], names: list[str], place: int, keep
     if len(fields) != len(names):
         fault = f"found {len(fields)} fields, expected {len(names)} as in the header"
         return Row(line, "", "wrong number of fields", fault)
+    if place < 0:
+        return Row(line, fields=dict(zip(names, fields)))
     if not keep_fields:
         return Row(line, fields[place])
     return Row(line, fields[place], fields=_others(dict(zip(names, fields)), names[place]))
@@ -265,7 +282,7 @@ def _field_limit(characters: int) -> Iterator[None]:
         csv.field_size_limit(former)
 
 
-def _csv_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
+def _csv_rows(path: Path, text_field: str | None, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """Comma-separated values with a header (RFC 4180): quoted fields may hold commas and line ends."""
     lines: list[Line] = []  # that the row being read consists of
     last = 0
@@ -305,7 +322,7 @@ def _csv_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> 
         yield row._replace(text="\n".join(line.text for line in lines)) if row.fault else row
 
 
-def _tsv_rows(path: Path, text_field: str, encoding: str, keep_fields: bool) -> Iterator[Row]:
+def _tsv_rows(path: Path, text_field: str | None, encoding: str, keep_fields: bool) -> Iterator[Row]:
     """Tab-separated values with a header: a line is a row, and a field holds neither tab nor line end.
 
     Quotation marks are ordinary characters, but a field wholly in quotation marks, with those within
@@ -340,7 +357,7 @@ def _unquoted(field: str) -> str:
     return field if '"' in inner.replace('""', "") else inner.replace('""', '"')
 
 
-def _parquet_rows(path: Path, text_field: str, keep_fields: bool) -> Iterator[Row]:
+def _parquet_rows(path: Path, text_field: str | None, keep_fields: bool) -> Iterator[Row]:
     """One column of a Parquet file, or all, a few rows at a time."""
     try:
         import pyarrow as arrow
@@ -360,7 +377,7 @@ def _parquet_rows(path: Path, text_field: str, keep_fields: bool) -> Iterator[Ro
             file = parquet.ParquetFile(source, pre_buffer=False)
             _column(path, 1, file.schema_arrow.names, text_field)
             number = 0
-            columns = None if keep_fields else [text_field]
+            columns = None if keep_fields or text_field is None else [text_field]
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=columns):
                 for place in range(batch.num_rows):
                     number += 1
@@ -369,7 +386,7 @@ def _parquet_rows(path: Path, text_field: str, keep_fields: bool) -> Iterator[Ro
             raise DataError(f"{path}: damaged or not Parquet ({str(error).splitlines()[0]})") from error
 
 
-def _parquet_row(number: int, batch: Any, place: int, text_field: str) -> Row:
+def _parquet_row(number: int, batch: Any, place: int, text_field: str | None) -> Row:
     """Return a row with all the columns of `batch` that there are, the text's own left out."""
     fields: dict[str, Any] = {}
     for name, column in zip(batch.schema.names, batch.columns):
@@ -379,5 +396,7 @@ def _parquet_row(number: int, batch: Any, place: int, text_field: str) -> Row:
             raw = error.object.decode("utf-8", "backslashreplace")
             fault = f"not valid UTF-8 (byte 0x{error.object[error.start]:02X}) in field {name!r}"
             return Row(number, raw, "not valid UTF-8", fault)
+    if text_field is None:
+        return Row(number, fields=fields)
     row = _string_row(number, fields.pop(text_field), text_field)
     return row._replace(text=_written(fields)) if row.fault else row._replace(fields=fields)
