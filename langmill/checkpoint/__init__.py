@@ -1,7 +1,16 @@
 """A checkpoint is a Hugging Face directory, read and written here. [checkpoint]"""
 
 from langmill.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.checkpoint.heads import put_head
 from langmill.checkpoint.locate import locate
 from langmill.checkpoint.weights import load_weights, save_weights
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_weights", "locate", "save_checkpoint", "save_weights"]
+__all__ = [
+    "Checkpoint",
+    "load_checkpoint",
+    "load_weights",
+    "locate",
+    "put_head",
+    "save_checkpoint",
+    "save_weights",
+]

@@ -71,6 +71,12 @@ class HeadConfig:
         return len(self.labels) or 2
 
 
+def without_output(config: object) -> dict[str, bool]:
+    """Return the fields that a body's configuration, or its class, has of an output layer, as they are without one."""
+    names = ("has_output", "output_bias", "output_transform")
+    return {name: False for name in names if hasattr(config, name)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadedConfig:
     """A body without an output layer, and the head on it."""

@@ -16,7 +16,7 @@ from langmill.models.families.heads import KEYS, find_layout, read_head, write_h
 from langmill.models.families.ngram import NGRAM
 from langmill.models.families.recurrent import RECURRENT
 from langmill.models.families.table import Body, Config, Family, Tree, head_layout
-from langmill.models.heads import HeadConfig, HeadedConfig
+from langmill.models.heads import HeadConfig, HeadedConfig, without_output
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 
@@ -49,8 +49,6 @@ HINTS = {
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
 }
-OUTPUT = ("has_output", "output_bias", "output_transform")
-"""Our fields that are False where there is no output layer."""
 NULLABLE = ("kv_heads", "head_width", "hidden")
 """Our fields whose null means "derive it from the others"."""
 KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a name"}
@@ -106,7 +104,7 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
             raise CheckpointError(f"{key} is null; it must be {KINDS[HINTS[name]]}")
     layout = find_layout(family, theirs)
     if layout or (family.bare and theirs.get("architectures") == [family.bare]):
-        tree |= {name: False for name in OUTPUT if hasattr(family.config_class, name)}
+        tree |= without_output(family.config_class)
     family.read_fix(theirs, tree, notes)
     for side in SIDES:
         if side in tree:
