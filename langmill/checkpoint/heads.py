@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from langmill.checkpoint.weights import stored_tensors
-from langmill.models.families import FAMILIES, pair_weights, write_config
-from langmill.models.families.table import pattern
+from langmill.models.families import FAMILIES, write_config
+from langmill.models.families.table import head_layout, pair_rows, pattern
 from langmill.models.heads import HeadConfig, Headed
 from langmill.models.initialise import initialise_head, under_head
 from langmill.models.protocol import device_of
@@ -36,41 +37,53 @@ def put_head(checkpoint: Checkpoint, head: HeadConfig, generator: torch.Generato
     write_config(FAMILIES[checkpoint.family], model.config)
     initialise_head(model, generator)
     model.to(device_of(old))
-    if not (isinstance(old, Headed) and keep_head(old, model)):
-        fill_from_folder(checkpoint, model)
+    keep_known(checkpoint, model)
     return replace(checkpoint, model=model)
 
 
 @torch.no_grad()
-def keep_head(old: Headed, new: Headed) -> bool:
-    """Copy what a head can keep of another; say whether that was its transform, or all that it has."""
-    known, wanted = old.config.head, new.config.head
-    if (known.kind, known.transform) != (wanted.kind, wanted.transform):
-        return False
-    if old.transform is not None and new.transform is not None:
-        new.transform.load_state_dict(old.transform.state_dict())
-    same = replace(known, labels=wanted.labels, dropout=wanted.dropout) == wanted
-    if same and set(known.labels) == set(wanted.labels):
-        order = [known.labels.index(label) for label in wanted.labels] or [0, 1]
-        for name, weight in new.output.named_parameters():
-            weight.copy_(old.output.get_parameter(name)[order])
-    return True
+def keep_known(checkpoint: Checkpoint, new: Headed) -> set[str]:
+    """Fill what is known of a new head's weights, see `put_head`; return their names."""
+    old, known = checkpoint.model, dict[str, Tensor]()
+    if isinstance(old, Headed):
+        known = alike(old, new)
+    if "transform.weight" not in known:
+        known |= left_in_folder(checkpoint, new)
+    for name, weight in known.items():
+        new.get_parameter(name).copy_(weight)
+    return set(known)
 
 
-@torch.no_grad()
-def fill_from_folder(checkpoint: Checkpoint, model: Headed) -> None:
-    """Fill what a checkpoint's folder has of a head though its own model has no use for it: BERT's pooler."""
+def alike(old: Headed, new: Headed) -> dict[str, Tensor]:
+    """Return the weights of a head that another can go on from."""
+    head, wanted = old.config.head, new.config.head
+    if (head.kind, head.transform) != (wanted.kind, wanted.transform):
+        return {}
+    known: dict[str, Tensor] = {
+        name: weight for name, weight in old.named_parameters() if name.startswith("transform.")
+    }
+    same = replace(head, labels=wanted.labels, dropout=wanted.dropout) == wanted
+    if same and set(head.labels) == set(wanted.labels):
+        order = [head.labels.index(label) for label in wanted.labels] or [0, 1]
+        known |= {f"output.{name}": weight[order] for name, weight in old.output.named_parameters()}
+    return known
+
+
+def left_in_folder(checkpoint: Checkpoint, model: Headed) -> dict[str, Tensor]:
+    """Return what a checkpoint's folder has of a head though its own model has no use for it: BERT's pooler."""
     family, folder = FAMILIES[checkpoint.family], checkpoint.base or checkpoint.folder
+    own, layout = dict(model.named_parameters()), head_layout(family, model.config.head.kind)
     rows = {
         name: pairing
-        for name, pairing in pair_weights(family, model).items()
+        for name, pairing in pair_rows(layout.rows, own).items()
         if any(pattern(each).fullmatch(name) for each in family.unused)
     }
     if not rows or folder is None or not folder.is_dir():
-        return
-    stored = stored_tensors(folder)
-    found = {name: stored.get(name, stored.get(name.removeprefix(family.prefix))) for name in rows}
-    for name, tensor in found.items():
-        if tensor is not None and tensor.readable and tensor.shape == rows[name].shape:
-            model.get_parameter(rows[name].ours[0]).copy_(tensor.read())
+        return {}
+    stored, found = stored_tensors(folder), {}
+    for name, pairing in rows.items():
+        tensor = stored.get(name, stored.get(name.removeprefix(family.prefix)))
+        if tensor is not None and tensor.readable and tensor.shape == pairing.shape:
+            found[pairing.ours[0]] = tensor.read()
             logger.info("%s: the head begins with %s", folder, name)
+    return found

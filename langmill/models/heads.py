@@ -19,6 +19,8 @@ from langmill.models.transformer import ACTIVATIONS, Transformer
 
 Kind = Literal["text", "tokens", "span"]
 Pooling = Literal["first", "mean", "last", "late"]
+HEAD_LAYERS = ("transform", "output")
+"""Names of a head's layers."""
 HEAD_ACTIVATIONS = {**ACTIVATIONS, "tanh": torch.tanh}
 
 

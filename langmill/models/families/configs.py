@@ -12,7 +12,7 @@ from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.families.decoders import DECODERS
 from langmill.models.families.encoder_decoders import ENCODER_DECODERS
 from langmill.models.families.encoders import ENCODERS
-from langmill.models.families.heads import KEYS, find_layout, read_head, write_head
+from langmill.models.families.heads import KEYS, find_layout, head_keys, read_head
 from langmill.models.families.ngram import NGRAM
 from langmill.models.families.recurrent import RECURRENT
 from langmill.models.families.table import Body, Config, Family, Tree, head_layout
@@ -161,7 +161,8 @@ def write_config(
 
     Raises CheckpointError, naming the fields, when the family cannot describe the model.
     """
-    layout = head_layout(family, config.head.kind) if isinstance(config, HeadedConfig) else None
+    head = config.head if isinstance(config, HeadedConfig) else None
+    layout = head_layout(family, head.kind) if head else None
     body = config.body if isinstance(config, HeadedConfig) else config
     if not isinstance(body, family.config_class):
         raise CheckpointError(f"family {family.name} cannot describe this kind of model")
@@ -175,8 +176,8 @@ def write_config(
     base = dict(base) if base and base.get("model_type") == family.name else {}
     theirs: dict[str, Any] = {**family.template, **base}
     theirs["architectures"] = [family.architecture if body.has_output else family.bare]
-    if isinstance(config, HeadedConfig):
-        write_head(head_layout(family, config.head.kind), config.head, theirs)
+    if layout and head:
+        theirs = {key: value for key, value in theirs.items() if key not in KEYS} | head_keys(layout, head)
     if not base or not means(family, theirs, config):
         for name, key in family.fields.items():
             theirs[key] = get(body, name)
