@@ -1,7 +1,22 @@
 """A checkpoint is a Hugging Face directory, read and written here. [checkpoint]"""
 
-from langmill.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.checkpoint.folder import (
+    Checkpoint,
+    gives_answers,
+    is_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from langmill.checkpoint.locate import locate
 from langmill.checkpoint.weights import load_weights, save_weights
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_weights", "locate", "save_checkpoint", "save_weights"]
+__all__ = [
+    "Checkpoint",
+    "gives_answers",
+    "is_checkpoint",
+    "load_checkpoint",
+    "load_weights",
+    "locate",
+    "save_checkpoint",
+    "save_weights",
+]

@@ -8,6 +8,7 @@ A GGUF file is read as if it were such a directory, and written as one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from langmill.checkpoint.adapters import CONFIG as ADAPTER_CONFIG
 from langmill.checkpoint.adapters import base_folder, is_adapter, load_adapter
 from langmill.checkpoint.gguf import GgufModel, open_gguf
-from langmill.checkpoint.locate import locate, read_object
+from langmill.checkpoint.locate import DEMOS, locate, read_object
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
@@ -27,6 +29,7 @@ from langmill.models.adapters import merged_copy
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
+from langmill.models.heads import HeadedConfig
 from langmill.models.initialise import allocate
 from langmill.models.ngram_decoder import NgramDecoder
 
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 START = "decoder_start_token_id"
+ANSWERING = re.compile("For(SequenceClassification|TokenClassification|QuestionAnswering)$")
+"""Classes of models with a head for labels or spans."""
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Checkpoint:
     """A model with what is needed to use it, in memory."""
 
     model: Any
-    """A Transformer, a recurrent network or an n-gram model."""
+    """A Transformer, a recurrent network, an n-gram model, or one of the first two under a head."""
     tokenizer: Tokenizer | None = None
     family: str = ""
     """The name under which it is written; empty: the first family that can describe the model."""
@@ -109,6 +114,27 @@ def load_checkpoint(
     return Checkpoint(model.eval(), read, family.name, theirs, generation, place)
 
 
+def is_checkpoint(path: str | Path) -> bool:
+    """Say whether a name is that of a checkpoint on this machine."""
+    place = Path(path)
+    names = ("config.json", ADAPTER_CONFIG)
+    return str(path) in DEMOS or place.suffix == ".gguf" or any((place / name).is_file() for name in names)
+
+
+def gives_answers(path: str | Path) -> bool:
+    """Say whether a checkpoint labels texts, tokens or spans, from its settings alone.
+
+    Raises CheckpointError where there is no checkpoint.
+    """
+    place = locate(path)
+    if place.is_file():
+        return False
+    if is_adapter(place):
+        return read_object(place / ADAPTER_CONFIG).get("task_type") not in (None, "CAUSAL_LM")
+    names = read_object(place / "config.json").get("architectures") or [""]
+    return bool(ANSWERING.search(str(names[0])))
+
+
 def read_generation(folder: Path) -> dict[str, Any]:
     """Return a folder's generation_config.json, which need not be there."""
     path = folder / "generation_config.json"
@@ -166,9 +192,15 @@ def save_checkpoint(
             theirs[START] = start_id(checkpoint.family, end, pad)
         # Where nothing stands Transformers' classes have a default, another token than ours.
         theirs.setdefault("forced_eos_token_id", None)
+    if isinstance(config, HeadedConfig) and theirs["pad_token_id"] is None:
+        # Where a text ends they see by this id alone; without it they read no two texts at once.
+        end = theirs["eos_token_id"]
+        theirs["pad_token_id"] = end[0] if isinstance(end, list) else end
     make_folder(folder)
     write_json(folder / "config.json", theirs)
-    write_json(folder / "generation_config.json", generation_config(checkpoint.generation, theirs, tokenizer))
+    if not isinstance(config, HeadedConfig):
+        generation = generation_config(checkpoint.generation, theirs, tokenizer)
+        write_json(folder / "generation_config.json", generation)
     if tokenizer is not None:
         tokenizer.save(folder)
     save_weights(folder, merged_copy(checkpoint.model), family, max_shard_bytes=max_shard_bytes)

@@ -31,7 +31,7 @@ from langmill.core.files import (
     writing_to,
 )
 from langmill.models.families import Family, Pairing, pair_weights
-from langmill.models.families.table import pattern
+from langmill.models.families.table import pattern, with_head
 
 logger = logging.getLogger("langmill")
 
@@ -278,7 +278,7 @@ def load_weights(
     """
     pairings = pair_weights(family, model)
     stored = stored_tensors(source) if tensors is None else tensors
-    tensors = match_names(family, fold_weight_norms(stored), pairings)
+    tensors = match_names(with_head(family, model), fold_weight_norms(stored), pairings)
     check_fit(source, tensors, pairings)
     own = dict(model.named_parameters(remove_duplicate=False))
     for name, pairing in pairings.items():

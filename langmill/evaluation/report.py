@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from langmill.checkpoint import Checkpoint
+import torch
+
+from langmill.checkpoint import Checkpoint, load_checkpoint
 from langmill.core.log import say
 from langmill.evaluation.language import TextScore, compare, evaluate_texts, need_tokenizer
 from langmill.evaluation.references import Reference, ngram_reference, xz_each, xz_together
-from langmill.evaluation.texts import Texts, TrainingData, run_data
+from langmill.evaluation.texts import ReadingSettings, Texts, TrainingData, named_data, read_texts, run_data
 from langmill.metrics.bootstrap import PairedDifference
-from langmill.text.documents import plural
+from langmill.text.documents import ReadReport, plural
 
 LINE_SECONDS = 5.0
 """Time between lines of progress."""
@@ -107,6 +109,37 @@ class Evaluation:
             for name, bits, remark in rows
         ]
         return "\n".join([*table, "", *self.lines()])
+
+
+def evaluate_language(
+    names: Sequence[str],
+    data: Sequence[str],
+    *,
+    reading: ReadingSettings,
+    train_data: Sequence[str],
+    references: bool,
+    context: int | None,
+    stride: int | None,
+    device: torch.device,
+) -> Evaluation:
+    """Score the checkpoint `names[0]` on text; a second one is compared with it.
+
+    train_data: what the n-gram reference counts; empty: what the run of the first checkpoint was trained on.
+    """
+    report = ReadReport()
+    texts = read_texts(data, reading=reading, report=report)
+    say(f"read {report}")
+    own = run_data(names[0])
+    training = named_data(train_data, reading=reading) if train_data else own
+
+    def score(name: str) -> TextScore:  # one after the other, so that two never lie in memory together
+        opened = load_checkpoint(name, device=device)
+        return score_checkpoint(opened, name, texts, context=context, stride=stride)
+
+    result = Evaluation(names[0], score(names[0]), notes=overlap_note(own, data, names[0]))
+    for name in names[1:]:
+        result = add_comparison(result, name, score(name))
+    return add_references(result, texts, training) if references else result
 
 
 def add_references(evaluation: Evaluation, texts: Texts, training: TrainingData) -> Evaluation:

@@ -32,6 +32,7 @@ _CELLS = 1 << 21
 """Drawn indices held at a time, to bound memory (16 MB) however many documents there are."""
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def ratio_interval(
     columns = _filled(np.stack([above, below]))
     _check(columns, level=level, resamples=resamples)
     ratios = _draw_ratios(columns, resamples=resamples, seed=seed)[0]
-    return _percentiles(ratios, level=level, unit=unit, units=columns.shape[1])
+    return percentile_interval(ratios, level=level, unit=unit, units=columns.shape[1])
 
 
 def paired_interval(
@@ -111,17 +112,44 @@ def paired_interval(
     columns = _filled(np.stack([above_a, above_b, below]))
     _check(columns, level=level, resamples=resamples)
     ratios = _draw_ratios(columns, resamples=resamples, seed=seed)
-    drawn = ratios[0] - ratios[1]
+    return paired_difference(
+        float((above_a.sum() - above_b.sum()) / below.sum()),
+        ratios[0] - ratios[1],
+        level=level,
+        unit=unit,
+        units=columns.shape[1],
+    )
+
+
+def paired_difference(
+    difference: float, drawn: Floats, *, level: float, unit: str, units: int
+) -> PairedDifference:
+    """Return what the differences `drawn` `(resamples,)` say of the `difference` on all units."""
+    resamples = len(drawn)
     lower, higher = int((drawn < 0).sum()), int((drawn > 0).sum())
     ties = resamples - lower - higher
     # One is added to both counts, so that a finite number of draws never claims p = 0.
     smaller_side = (min(lower, higher) + ties + 1) / (resamples + 1)
     return PairedDifference(
-        difference=float((above_a.sum() - above_b.sum()) / below.sum()),
-        interval=_percentiles(drawn, level=level, unit=unit, units=columns.shape[1]),
+        difference=difference,
+        interval=percentile_interval(drawn, level=level, unit=unit, units=units),
         lower_share=(lower + ties / 2) / resamples,
         p_value=min(1.0, 2 * smaller_side),
     )
+
+
+def percentile_interval(values: Floats, *, level: float, unit: str, units: int) -> Interval:
+    """Return the middle `level` of what was drawn, `(resamples,)`."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level=level, unit=unit, units=units, resamples=len(values))
+
+
+def draw_units(count: int, *, resamples: int, seed: int) -> Iterator[Indices]:
+    """Yield indices of units drawn with replacement, `(some, count)`, `resamples` rows in all."""
+    generator = np.random.default_rng(seed)
+    step = max(1, _CELLS // count)
+    for start in range(0, resamples, step):
+        yield generator.integers(count, size=(min(step, resamples - start), count))
 
 
 def _columns(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -146,15 +174,20 @@ def _filled(columns: Floats) -> Floats:
 
 
 def _check(columns: Floats, *, level: float, resamples: int) -> None:
-    if not 0 < level < 1:
-        raise ConfigError(f"a confidence level lies between 0 and 1, given {level}; 0.95 is usual")
-    if resamples < 1:
-        raise ConfigError(f"resamples must be at least 1, given {resamples}; 1,000 or more are usual")
+    check_settings(level=level, resamples=resamples)
     if columns.shape[1] < MINIMUM_UNITS:
         raise DataError(
             f"{columns.shape[1]} documents with text are too few for an interval, {MINIMUM_UNITS} are "
             "needed; give contiguous blocks of them as units"
         )
+
+
+def check_settings(*, level: float, resamples: int) -> None:
+    """Raise ConfigError for a level or a number of resamples that is out of range."""
+    if not 0 < level < 1:
+        raise ConfigError(f"a confidence level lies between 0 and 1, given {level}; 0.95 is usual")
+    if resamples < 1:
+        raise ConfigError(f"resamples must be at least 1, given {resamples}; 1,000 or more are usual")
 
 
 def _draw_ratios(columns: Floats, *, resamples: int, seed: int) -> Floats:
@@ -164,14 +197,5 @@ def _draw_ratios(columns: Floats, *, resamples: int, seed: int) -> Floats:
 
 def _draw_sums(columns: Floats, resamples: int, seed: int) -> Iterator[Floats]:
     """Yield the sums of `columns` `(C, units)` over units drawn with replacement, `(C, some)`."""
-    generator = np.random.default_rng(seed)
-    count = columns.shape[1]
-    step = max(1, _CELLS // count)
-    for start in range(0, resamples, step):
-        drawn = generator.integers(count, size=(min(step, resamples - start), count))
+    for drawn in draw_units(columns.shape[1], resamples=resamples, seed=seed):
         yield np.stack([column[drawn].sum(axis=1) for column in columns])
-
-
-def _percentiles(values: Floats, *, level: float, unit: str, units: int) -> Interval:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level=level, unit=unit, units=units, resamples=len(values))

@@ -9,6 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from langmill.models.config import TransformerConfig
+from langmill.models.heads import Headed, HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.models.recurrent_layers import RecurrentLayer, TextAttention
@@ -34,7 +35,7 @@ class Unfilled(TorchFunctionMode):
 
 
 def allocate(
-    config: TransformerConfig | RecurrentConfig | NgramConfig,
+    config: TransformerConfig | RecurrentConfig | NgramConfig | HeadedConfig,
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -46,6 +47,8 @@ def allocate(
     with torch.device(device), Unfilled(dtype):
         if isinstance(config, NgramConfig):
             return NgramDecoder(config)
+        if isinstance(config, HeadedConfig):
+            return Headed(config)
         return Recurrent(config) if isinstance(config, RecurrentConfig) else Transformer(config)
 
 
@@ -137,12 +140,15 @@ def initialise_recurrent(model: Recurrent, generator: torch.Generator) -> None:
         bound = (3 / weight.shape[1]) ** 0.5
         weight.uniform_(-bound, bound, generator=generator)
 
-    model.embed.weight.normal_(0, 0.02 if model.config.tie_output else 0.1, generator=generator)
-    if not model.config.tie_output:
-        model.output.weight.zero_()
-    model.output.bias.zero_()
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module is not model.output:
+    config = model.config
+    tied = config.has_output and config.tie_output
+    model.embed.weight.normal_(0, 0.02 if tied else 0.1, generator=generator)
+    if config.has_output:
+        if not tied:
+            model.output.weight.zero_()
+        model.output.bias.zero_()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and name != "output":
             spread(module.weight)
             if module.bias is not None:
                 module.bias.zero_()
@@ -157,3 +163,22 @@ def initialise_recurrent(model: Recurrent, generator: torch.Generator) -> None:
             module.bias_hidden.zero_()
             if module.kind == "lstm":
                 module.bias_input[size : 2 * size] = 1  # input, forget, cell, output
+
+
+@torch.no_grad()
+def initialise_head(model: Headed, generator: torch.Generator) -> None:
+    """Set the weights of a head, not of its body.
+
+    | weight                  |                                                                |
+    |-------------------------|----------------------------------------------------------------|
+    | transform               | uniform in ±sqrt(3 / inputs), which keeps the input's variance |
+    | output layer            | normal, deviation 0.02 (Devlin et al. 2019)                    |
+    | biases                  | 0                                                              |
+    """
+    if model.transform is not None:
+        bound = (3 / model.transform.in_features) ** 0.5
+        model.transform.weight.uniform_(-bound, bound, generator=generator)
+        model.transform.bias.zero_()
+    model.output.weight.normal_(0, 0.02, generator=generator)
+    if model.output.bias is not None:
+        model.output.bias.zero_()

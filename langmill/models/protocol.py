@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from langmill.core.errors import ConfigError
 
+STATES_ONLY = "this checkpoint gives states, not scores: it has no output layer"
+
 
 @runtime_checkable
 class PastState(Protocol):

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from langmill.core.errors import ConfigError
+from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.cache import remaining_texts
-from langmill.models.protocol import score_texts
+from langmill.models.protocol import STATES_ONLY, score_texts
 from langmill.models.recurrent_layers import (
     GATES,
     Drawn,
@@ -54,6 +54,8 @@ class RecurrentConfig:
     """The output layer's weight is the token embedding (Press and Wolf 2017)."""
     max_positions: int = 512
     """Tokens of a row in training; nothing limits a text afterwards."""
+    has_output: bool = True
+    """False: the network gives states only."""
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "layers", "width", "max_positions"):
@@ -89,7 +91,6 @@ class RecurrentConfig:
         """What the stack whose states are scored is made of."""
         return self
 
-    has_output = True
     heads = kv_heads = 1
     """It has none, which counts as one wherever sizes are compared."""
     segments = 0
@@ -156,9 +157,10 @@ class Recurrent(nn.Module):
         self.decoder = self._stack(sizes) if config.decoder else None
         self.attention = TextAttention(config.attention, config.width) if pair else None
         self.bridge = nn.Linear(config.width, sum(size for _, size in sizes)) if pair else None
-        self.output = nn.Linear(config.width, config.vocabulary)
-        if config.tie_output:
-            self.output.weight = self.embed.weight
+        if config.has_output:
+            self.output = nn.Linear(config.width, config.vocabulary)
+            if config.tie_output:
+                self.output.weight = self.embed.weight
 
     def _stack(self, sizes: list[tuple[int, int]], *, two_way: bool = False) -> RecurrentStack:
         config = self.config
@@ -259,11 +261,13 @@ class Recurrent(nn.Module):
 
     def before_output(self, states: Tensor) -> Tensor:
         """Return the states."""
+        if not self.config.has_output:
+            raise CheckpointError(STATES_ONLY)
         return states
 
     def score(self, states: Tensor) -> Tensor:
         """Return logits (..., V) for states (..., D)."""
-        return self.output(states)
+        return self.output(self.before_output(states))
 
     def new_cache(
         self, batch: int, slots: int, *, memory: Tensor | None = None, memory_valid: Tensor | None = None

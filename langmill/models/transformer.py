@@ -21,7 +21,7 @@ from langmill.models.cache import Cache
 from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.fused import add_norm, attend, gate, gelu_tanh, recomputing, rotate_heads, usable
 from langmill.models.positions import RelativeBias, rotary_rates, rotary_table, sinusoids
-from langmill.models.protocol import score_texts
+from langmill.models.protocol import STATES_ONLY, score_texts
 from langmill.models.view import Kept, View
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -355,7 +355,7 @@ class Transformer(nn.Module):
     def before_output(self, states: Tensor) -> Tensor:
         """Return what the output layer reads, (..., D): states (..., D) transformed and scaled."""
         if not self.config.has_output:
-            raise CheckpointError("this checkpoint gives states, not scores: it has no output layer")
+            raise CheckpointError(STATES_ONLY)
         if self.config.output_transform:
             activation = ACTIVATIONS[self.config.output_stack.activation]
             states = self.transform_norm(activation(self.transform(states)))

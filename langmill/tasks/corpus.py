@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 from langmill.batches.shards import Shards, build_shards, open_shards
 from langmill.core.errors import CheckpointError, ConfigError, DataError, did_you_mean
@@ -33,6 +33,22 @@ SPELT = {"mask": "<|mask|>", "cls": "<|cls|>", "sep": "<|sep|>"}
 """Special tokens that a task may need of a tokenizer whose kind has none of its own."""
 IDLE_SECONDS = 600.0
 """How long a half-written folder of the cache must lie untouched to be taken for a killed process's."""
+
+
+class TextSource(Protocol):
+    """Text that a tokenizer can learn from."""
+
+    data: tuple[str, ...]
+    """The files."""
+    fingerprint: str
+    """Tells apart whatever gives other text."""
+
+    @property
+    def characters(self) -> int:
+        """Of all text."""
+
+    def training_texts(self) -> Iterator[str]:
+        """Yield the texts that may be learned from."""
 
 
 class Corpus:
@@ -77,6 +93,11 @@ class Corpus:
                 warn(f"{count} left out: {reason}")
         return self._split
 
+    @property
+    def characters(self) -> int:
+        """Of all documents."""
+        return self.split.characters
+
     def documents(self) -> Iterator[tuple[Document, bool]]:
         """Yield every document and whether it is held out."""
         yield from split_documents(self.read(self.data), self.split)
@@ -92,13 +113,13 @@ class Corpus:
         return f"evaluated on {', '.join(self.held_out)}" if self.held_out else str(self.split)
 
 
-def choose_vocabulary(corpus: Corpus) -> int:
+def choose_vocabulary(corpus: TextSource) -> int:
     """Return a size for a tokenizer trained here: a power of two that grows with the corpus.
 
     About 2,000 · (megabytes)^0.3, and at least one and a half times the different characters in the first part of
     the text, so that Chinese characters get tokens of their own.
     """
-    size = 2000 * max(corpus.split.characters / 1e6, 0.05) ** 0.3
+    size = 2000 * max(corpus.characters / 1e6, 0.05) ** 0.3
     seen: set[str] = set()
     read = 0
     for text in corpus.training_texts():
@@ -112,7 +133,7 @@ def choose_vocabulary(corpus: Corpus) -> int:
 
 
 def open_tokenizer(
-    corpus: Corpus,
+    corpus: TextSource,
     settings: TrainSettings,
     *,
     roles: Sequence[str] = (),

@@ -77,8 +77,8 @@ class Practice(Protocol):
         """Return a short text that shows what the model can do."""
 
 
-class PretrainingTask(Protocol):
-    """A task that learns from plain text."""
+class StepTask(Protocol):
+    """A task whose models learn step by step."""
 
     name: str
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]]
@@ -86,17 +86,22 @@ class PretrainingTask(Protocol):
     generator) → a new model."""
     fitted: tuple[str, ...]
     """Further layouts, which are fitted in one go."""
+    own_settings: str
+    """The group of settings that it alone follows; empty: none."""
+
+    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+        """Raise ConfigError where this task cannot go on from a checkpoint."""
+
+
+class PretrainingTask(StepTask, Protocol):
+    """A task that learns from plain text."""
+
     roles: tuple[str, ...]
     """Roles of `SpecialTokens` that its tokenizers have beyond the usual ones."""
     extra_tokens: tuple[str, ...]
     """Further special tokens that its tokenizers have."""
-    own_settings: str
-    """The group of settings that it alone follows; empty: none."""
     scores_text: bool
     """Whether every token is predicted once, so that the loss says bits per byte."""
-
-    def check(self, model: Any, tokenizer: Tokenizer) -> None:
-        """Raise ConfigError where this task cannot go on from a checkpoint."""
 
     def practice(self, tokenizer: Tokenizer, shards: Shards, context: int) -> Practice:
         """Return what the run needs."""

@@ -33,8 +33,8 @@ from langmill.models.families import FAMILIES
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
 from langmill.tasks.embeddings import Start, find_vectors, fit_width, start_from
-from langmill.tasks.planning import finish_seconds, make_plan
-from langmill.tasks.practice import MICRO_TOKENS, Practice, PracticeLoader, PretrainingTask
+from langmill.tasks.planning import Course, finish_seconds, make_plan
+from langmill.tasks.practice import MICRO_TOKENS, Practice, PracticeLoader, PretrainingTask, StepTask
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training import budget
 from langmill.training.budget import Plan
@@ -81,13 +81,23 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
             " the tokens are kept, so that another run has more of it, or raise --budget"
         )
     seed_everything(settings.seed)
+    course = Course(
+        tokens=len(shards.train.tokens),
+        row_tokens=settings.model.context,
+        vocabulary=tokenizer.vocabulary_size,
+        objective=practice.objective,
+        loader=lambda rows: PracticeLoader(
+            PackedLoader(shards.train, context=settings.model.context, rows=rows, seed=settings.seed),
+            practice,
+        ),
+        make=lambda model, generator: task.families[model.family](
+            model, tokenizer.vocabulary_size, generator
+        ),
+    )
     plan, model = make_plan(
         settings,
-        shards,
-        tokenizer,
+        course,
         source,
-        task,
-        practice,
         device=device,
         dtype=dtype,
         deadline=deadline,
@@ -172,9 +182,9 @@ def text_facts(corpus: Corpus, tokenizer: Tokenizer, shards: Shards, context: in
     }
 
 
-def refuse_foreign_settings(settings: TrainSettings, task: PretrainingTask) -> None:
+def refuse_foreign_settings(settings: TrainSettings, task: StepTask) -> None:
     """Raise ConfigError where something is set that only another task follows."""
-    for group in ("mask", "spans"):
+    for group in ("mask", "spans", "labels"):
         asked = getattr(settings, group).model_dump(exclude_defaults=True)
         if asked and group != task.own_settings:
             raise ConfigError(
@@ -186,7 +196,7 @@ def refuse_foreign_settings(settings: TrainSettings, task: PretrainingTask) -> N
         )
 
 
-def choose_family(settings: TrainSettings, task: PretrainingTask) -> TrainSettings:
+def choose_family(settings: TrainSettings, task: StepTask) -> TrainSettings:
     """Return `settings` with the task's default layout where none is asked for."""
     name = settings.model.family if settings.model.family != "auto" else next(iter(task.families))
     known = (*task.families, *task.fitted)
@@ -197,7 +207,7 @@ def choose_family(settings: TrainSettings, task: PretrainingTask) -> TrainSettin
     return settings.model_copy(update={"model": settings.model.model_copy(update={"family": name})})
 
 
-def open_source(request: Request, task: PretrainingTask) -> Checkpoint | None:
+def open_source(request: Request, task: StepTask) -> Checkpoint | None:
     """Return the checkpoint to go on from; a resumed run has it in its own folder."""
     settings = request.settings
     if settings.embeddings and settings.from_checkpoint:

@@ -161,6 +161,14 @@ class Tokenizer:
     def _pieces(self) -> PieceReader:
         return PieceReader(self.backend)
 
+    @functools.cached_property
+    def around(self) -> tuple[list[int], list[int]]:
+        """What is put before and behind a single text, as ids."""
+        whole = self.backend.encode("a")
+        inner = [place for place, part in enumerate(whole.sequence_ids) if part == 0]
+        begin, end = (inner[0], inner[-1] + 1) if inner else (len(whole.ids), len(whole.ids))
+        return whole.ids[:begin], whole.ids[end:]
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of `text`.
 

@@ -147,7 +147,7 @@ def choose_context(settings: TrainSettings, *, bytes_per_token: float, seconds: 
     return wanted * 2 if seconds > 1200 else wanted
 
 
-def choose_batch(settings: TrainSettings, *, context: int, tokens: float) -> int:
+def choose_batch(settings: TrainSettings, *, context: float, tokens: float) -> int:
     """Return rows a step: `tokens` in about STEPS_WANTED steps, but LEAST_STEP_TOKENS at least in each.
 
     A multiple of 4, as matrix products like it, unless a row alone is longer than a step.
@@ -188,7 +188,7 @@ def fill_rates(settings: TrainSettings, *, width: int) -> TrainSettings:
     return settings.model_copy(update={"optimizer": wanted.model_copy(update=rates)})
 
 
-def wanted_steps(settings: TrainSettings, *, step_tokens: int, corpus_tokens: int) -> int:
+def wanted_steps(settings: TrainSettings, *, step_tokens: float, corpus_tokens: int) -> int:
     """Return the steps that --steps, --tokens or --epochs ask for; 0 when none of them does."""
     if settings.steps:
         return settings.steps

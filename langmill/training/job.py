@@ -45,7 +45,7 @@ class Job:
     objective: Callable[[Any, Any], tuple[Tensor, Tensor]]
     """(model, batch) → (loss_sum, count)."""
     evaluate: Callable[[Any], dict[str, float]]
-    """Quick held-out metrics; the first is the one that improves by falling."""
+    """Quick held-out metrics; the first says which weights are better."""
     save_model: Callable[[Path, Any], None]
     """Write the checkpoint's weights into the run's folder, atomically."""
     steps: int
@@ -59,6 +59,10 @@ class Job:
     """What progress shows beside the loss in nats a token: a name and a factor (bits a byte)."""
     compile_stack: Callable[[Any], None] | None = None
     """Compiles the model's heavy part in place; None: run as it is."""
+    rises: bool = False
+    """Whether the first metric improves by rising."""
+    keeps_best: bool = False
+    """Whether the run ends with the best weights that an evaluation met, rather than with the last."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What the model card should say."""
 

@@ -243,10 +243,10 @@ class Trainer:
         """Measure, and remember the best."""
         metrics = self.measure(tracker)
         self.judged = self.step
-        figure = next(iter(metrics.values()), math.nan)
+        figure = next(iter(metrics.values()), math.nan) * (-1 if self.job.rises else 1)
         if figure < self.best:
             self.best, self.stale = figure, 0
-            if self.settings.early_stopping:
+            if self.settings.early_stopping or self.job.keeps_best:
                 best = self.weights(self.shown)
                 self.best_weights = {name: p.detach().clone() for name, p in best.items()}
         else:
@@ -254,7 +254,7 @@ class Trainer:
         return metrics
 
     def finish(self, tracker: Tracker) -> dict[str, float]:
-        """Save the run's end and return its metrics: under early stopping, those of the best weights met."""
+        """Save the run's end and return its metrics: where the best weights met are kept, theirs."""
         self.save()
         metrics = {} if self.out_of_patience else self.judge(tracker)
         if self.best_weights is None or not self.stale:

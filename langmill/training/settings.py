@@ -84,6 +84,19 @@ class MaskSettings(Settings):
     """Read each text as [CLS] a [SEP] b [SEP], its two parts told apart by segment embeddings (bert)."""
 
 
+class LabelSettings(Settings):
+    """How labels are learned."""
+
+    several: Literal["auto", "yes", "no"] = "auto"
+    """Whether several labels may hold for a text; auto: where some row does not have just one."""
+    weights: Literal["none", "balanced"] = "none"
+    """balanced: rare labels count more, so that all count alike."""
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of a target that all labels get alike."""
+    focus: float = Field(0.0, ge=0, le=10)
+    """Focal loss: what is right already counts less, the more so the higher; 0: off, often 2."""
+
+
 class AdapterSettings(Settings):
     """Small trained parts beside the weights of a checkpoint (--from), which are held fast."""
 
@@ -200,4 +213,5 @@ class TrainSettings(Settings):
     data: DataSettings = DataSettings()
     mask: MaskSettings = MaskSettings()
     spans: SpanSettings = SpanSettings()
+    labels: LabelSettings = LabelSettings()
     adapter: AdapterSettings = AdapterSettings()

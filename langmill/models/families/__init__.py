@@ -7,6 +7,7 @@ from langmill.models.families.configs import (
     read_config,
     write_config,
 )
+from langmill.models.families.heads import head_for
 from langmill.models.families.table import Family, Pairing, Row, pair_weights
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Row",
     "choose_family",
     "find_family",
+    "head_for",
     "pair_weights",
     "read_config",
     "write_config",

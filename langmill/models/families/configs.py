@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from langmill.core.errors import CheckpointError, ConfigError, did_you_mean
@@ -11,9 +12,11 @@ from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.families.decoders import DECODERS
 from langmill.models.families.encoder_decoders import ENCODER_DECODERS
 from langmill.models.families.encoders import ENCODERS
+from langmill.models.families.heads import KEYS, find_layout, read_head, write_head
 from langmill.models.families.ngram import NGRAM
 from langmill.models.families.recurrent import RECURRENT
-from langmill.models.families.table import Config, Family, Tree
+from langmill.models.families.table import Body, Config, Family, Tree, head_layout
+from langmill.models.heads import HeadConfig, HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 
@@ -46,6 +49,8 @@ HINTS = {
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
 }
+OUTPUT = ("has_output", "output_bias", "output_transform")
+"""Our fields that are False where there is no output layer."""
 NULLABLE = ("kv_heads", "head_width", "hidden")
 """Our fields whose null means "derive it from the others"."""
 KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a name"}
@@ -75,7 +80,7 @@ def read_config(family: Family, theirs: Mapping[str, Any], *, source: str = "con
         config = translate(family, theirs, notes)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{source}: {error}") from error
-    known = {*family.fields.values(), *family.must, *family.harmless}
+    known = {*family.fields.values(), *family.must, *family.harmless, *KEYS}
     if strange := sorted(key for key in theirs if key not in known):
         notes.append(f"ignored, not known for {family.name}: {', '.join(strange)}")
     for note in notes:
@@ -99,13 +104,20 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
             put(tree, name, convert(name, key, value))
         elif name.rpartition(".")[2] not in NULLABLE and family.defaults.get(key, 0) is not None:
             raise CheckpointError(f"{key} is null; it must be {KINDS[HINTS[name]]}")
-    if family.bare and theirs.get("architectures") == [family.bare]:
-        tree |= {"has_output": False, "output_bias": False, "output_transform": False}
+    layout = find_layout(family, theirs)
+    if layout or (family.bare and theirs.get("architectures") == [family.bare]):
+        tree |= {name: False for name in OUTPUT if hasattr(family.config_class, name)}
     family.read_fix(theirs, tree, notes)
     for side in SIDES:
         if side in tree:
             tree[side] = StackConfig(**tree[side])
-    return family.config_class(**tree)
+    body = family.config_class(**tree)
+    if layout is None:
+        return body
+    assert not isinstance(body, NgramConfig), "counts have no states for a head to read"
+    dropout = getattr(body.output_stack, "dropout", 0.0)
+    head = read_head(family, theirs, layout, dropout=dropout, notes=notes)
+    return HeadedConfig(body=body, head=head)
 
 
 def put(tree: Tree, name: str, value: Any) -> None:
@@ -114,7 +126,7 @@ def put(tree: Tree, name: str, value: Any) -> None:
     (tree.setdefault(side, {}) if side else tree)[last] = value
 
 
-def get(config: Config, name: str) -> Any:
+def get(config: Body, name: str) -> Any:
     """Return a dotted field."""
     side, _, last = name.rpartition(".")
     return getattr(getattr(config, side) if side else config, last, None)
@@ -151,26 +163,30 @@ def write_config(
 
     Raises CheckpointError, naming the fields, when the family cannot describe the model.
     """
-    if not isinstance(config, family.config_class):
+    layout = head_layout(family, config.head.kind) if isinstance(config, HeadedConfig) else None
+    body = config.body if isinstance(config, HeadedConfig) else config
+    if not isinstance(body, family.config_class):
         raise CheckpointError(f"family {family.name} cannot describe this kind of model")
-    for side in SIDES if isinstance(config, TransformerConfig) else ():
-        if (getattr(config, side) is not None) != any(name.startswith(f"{side}.") for name in family.fields):
+    if not (body.has_output or layout or family.bare):
+        raise CheckpointError(f"family {family.name} cannot describe a model without an output layer")
+    for side in SIDES if isinstance(body, TransformerConfig) else ():
+        if (getattr(body, side) is not None) != any(name.startswith(f"{side}.") for name in family.fields):
             raise CheckpointError(
                 f"family {family.name} cannot describe this model: they differ in the {side}"
             )
     base = dict(base) if base and base.get("model_type") == family.name else {}
     theirs: dict[str, Any] = {**family.template, **base}
-    if not base or not means(family, base, config):
+    theirs["architectures"] = [family.architecture if body.has_output else family.bare]
+    if isinstance(config, HeadedConfig):
+        write_head(head_layout(family, config.head.kind), config.head, theirs)
+    if not base or not means(family, theirs, config):
         for name, key in family.fields.items():
-            theirs[key] = get(config, name)
+            theirs[key] = get(body, name)
             if name.endswith(".activation"):
                 theirs[key] = next(a for a, b in ACTIVATIONS.items() if b == theirs[key])
-        family.write_fix(config, theirs)
+        family.write_fix(body, theirs)
     theirs.pop("torch_dtype", None)
-    if not config.has_output and not family.bare:
-        raise CheckpointError(f"family {family.name} cannot describe a model without an output layer")
-    architecture = family.architecture if config.has_output else family.bare
-    theirs |= {"architectures": [architecture], "dtype": dtype, "model_type": family.name}
+    theirs |= {"dtype": dtype, "model_type": family.name}
     theirs.setdefault("transformers_version", LAYOUT)
     differing = differences(translate(family, theirs, []), config)
     if differing:
@@ -185,11 +201,17 @@ def means(family: Family, theirs: Mapping[str, Any], config: Config) -> bool:
 
 def differences(found: Config, wanted: Config) -> list[str]:
     """Return a line for every field whose value would change."""
-    lines = []
-    for name in HINTS:
-        if name not in SIDES and get(found, name) != get(wanted, name):
-            lines.append(f"{name} would become {get(found, name)!r} instead of {get(wanted, name)!r}")
-    return lines
+    pairs: list[tuple[str, Any, Any]] = []
+    if isinstance(found, HeadedConfig) and isinstance(wanted, HeadedConfig):
+        heads = (found.head, wanted.head)
+        pairs += [
+            (f"head.{each.name}", *(getattr(head, each.name) for head in heads))
+            for each in fields(HeadConfig)
+        ]
+        found, wanted = found.body, wanted.body
+    assert not (isinstance(found, HeadedConfig) or isinstance(wanted, HeadedConfig))
+    pairs += [(name, get(found, name), get(wanted, name)) for name in HINTS if name not in SIDES]
+    return [f"{name} would become {a!r} instead of {b!r}" for name, a, b in pairs if a != b]
 
 
 def choose_family(config: Config) -> Family:

@@ -12,6 +12,7 @@ from typing import Any
 
 from langmill.core.errors import CheckpointError
 from langmill.models.config import RotaryScaling, TransformerConfig
+from langmill.models.families.heads import decoder_heads
 from langmill.models.families.table import SPLIT, TRANSPOSE, Family, Row, Tree, copies
 
 
@@ -135,6 +136,7 @@ GPT2 = Family(
         Row("transformer.ln_f.*", ("decoder.final_norm.*",)),
         Row("lm_head.weight", ("output.weight",)),
     ),
+    heads=decoder_heads("GPT2", tokens="classifier"),
     ignore=("transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"),  # causal masks
     read_fix=read_gpt2,
     write_fix=write_gpt2,
@@ -269,6 +271,7 @@ LLAMA = Family(
         Row("model.norm.*", ("decoder.final_norm.*",)),
         Row("lm_head.weight", ("output.weight",)),
     ),
+    heads=decoder_heads("Llama", span_prefix="transformer."),
     ignore=("model.layers.{}.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"),
     read_fix=read_rope,
     write_fix=write_rope,
@@ -348,6 +351,7 @@ MISTRAL = replace(
     LLAMA,
     name="mistral",
     architecture="MistralForCausalLM",
+    heads=decoder_heads("Mistral"),
     fields=without(LLAMA.fields, "decoder.qkv_bias", "decoder.output_bias", "decoder.hidden_bias"),
     defaults={**LLAMA.defaults, "num_key_value_heads": 8, "max_position_embeddings": 131_072},
     constants={
@@ -366,6 +370,7 @@ QWEN2 = replace(
     MISTRAL,
     name="qwen2",
     architecture="Qwen2ForCausalLM",
+    heads=decoder_heads("Qwen2", span_prefix="transformer."),
     defaults={**LLAMA.defaults, "num_key_value_heads": 32, "max_position_embeddings": 32_768},
     constants={**MISTRAL.constants, "decoder.qkv_bias": True},
     template={**LLAMA.template, "sliding_window": None, "use_sliding_window": False},
@@ -378,6 +383,7 @@ QWEN3 = replace(
     QWEN2,
     name="qwen3",
     architecture="Qwen3ForCausalLM",
+    heads=decoder_heads("Qwen3", span_prefix="transformer."),
     fields=without(LLAMA.fields, "decoder.hidden_bias"),
     defaults={**QWEN2.defaults, "head_dim": 128},
     constants={**LLAMA.constants, "decoder.qk_norm": True, "decoder.hidden_bias": False},

@@ -12,6 +12,7 @@ from typing import Any
 
 from langmill.models.config import TransformerConfig
 from langmill.models.families.decoders import HARMLESS, LLAMA, MUST, read_rope, without, words
+from langmill.models.families.heads import EUROBERT_HEADS, bert_heads, layer
 from langmill.models.families.table import Family, Row, Tree, copies
 
 # ------------------------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ BERT = Family(
     },
     must={**MUST, "is_decoder": (False,), "position_embedding_type": ("absolute",)},
     template={"initializer_range": 0.02, "use_cache": True},
-    harmless=HARMLESS | words("attention_probs_dropout_prob classifier_dropout"),
+    harmless=HARMLESS | {"attention_probs_dropout_prob"},
     prefix="bert.",
     rows=(
         Row("bert.embeddings.word_embeddings.weight", ("encoder.embed.weight",)),
@@ -95,6 +96,7 @@ BERT = Family(
         Row("cls.predictions.bias", ("output.bias",)),
         Row("cls.predictions.decoder.weight", ("output.weight",)),
     ),
+    heads=bert_heads("Bert", layer("bert.pooler.dense", "transform"), layer("classifier")),
     ignore=("bert.embeddings.position_ids", "cls.predictions.decoder.bias"),
     unused=("bert.pooler.dense.*", "cls.seq_relationship.*"),
     read_fix=note_dropout,
@@ -143,6 +145,7 @@ ROBERTA = replace(
     prefix="roberta.",
     harmless=BERT.harmless | {"pad_token_id"},
     rows=tuple(renamed(row) for row in BERT.rows),
+    heads=bert_heads("Roberta", layer("classifier.dense", "transform"), layer("classifier.out_proj")),
     ignore=("roberta.embeddings.position_ids", "lm_head.decoder.bias"),
     unused=("roberta.pooler.dense.*",),
     read_fix=read_roberta,
@@ -176,8 +179,9 @@ EUROBERT = replace(
     },
     must={**without(MUST, "is_causal"), "mlp_bias": (False,)},
     template={**LLAMA.template, "mlp_bias": False},
-    harmless=LLAMA.harmless | words("classifier_pooling mask_token_id is_causal clf_pooling hidden_dropout"),
+    harmless=LLAMA.harmless | words("mask_token_id is_causal clf_pooling hidden_dropout"),
     rows=tuple(replace(row, ours=tuple(on_encoder(each) for each in row.ours)) for row in LLAMA.rows),
+    heads=EUROBERT_HEADS,
     read_fix=read_rope,
 )
 

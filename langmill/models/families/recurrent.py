@@ -7,6 +7,7 @@ stands beside it, as they were when decoders were all there was.
 from __future__ import annotations
 
 from langmill.models.families.decoders import HARMLESS
+from langmill.models.families.heads import RECURRENT_HEADS
 from langmill.models.families.table import Family, Row
 from langmill.models.recurrent import RecurrentConfig
 
@@ -24,6 +25,7 @@ RECURRENT = Family(
     name="langmill_recurrent",
     config_class=RecurrentConfig,
     architecture="LangmillRecurrent",
+    bare="LangmillRecurrentModel",
     fields={
         "vocabulary": "vocab_size",
         "kind": "cell",
@@ -64,4 +66,5 @@ RECURRENT = Family(
         Row("output.weight", ("output.weight",)),
         Row("output.bias", ("output.bias",)),
     ),
+    heads=RECURRENT_HEADS,
 )

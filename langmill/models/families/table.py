@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from langmill.core.errors import CheckpointError
 from langmill.models.config import TransformerConfig
+from langmill.models.heads import HeadedConfig, Kind, Pooling
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 
 Shape = tuple[int, ...]
-Config = TransformerConfig | RecurrentConfig | NgramConfig
+Body = TransformerConfig | RecurrentConfig | NgramConfig
+Config = Body | HeadedConfig
 """What a model of any kind is made of."""
 
 
@@ -100,12 +102,29 @@ def no_write_fix(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadLayout:
+    """How a family stores a head of one kind: its class, its weights and what makes it."""
+
+    kind: Kind
+    architecture: str
+    """Their class."""
+    rows: tuple[Row, ...]
+    """The head's weights; ours are `transform` and `output`."""
+    poolings: Mapping[str, Pooling] = field(default_factory=lambda: {"": "first"})
+    """Their values of `classifier_pooling` and ours, the one first that absence means; one alone has no key."""
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of HeadConfig that differ from its defaults."""
+    prefix: str = ""
+    """Begins the body's names instead of the family's prefix; empty: does not differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """A named layout: what config.json and the weights of such a checkpoint mean."""
 
     name: str
     """Their `model_type`."""
-    config_class: type[Config] = TransformerConfig
+    config_class: type[Body] = TransformerConfig
     """What its config.json becomes."""
     architecture: str
     """Their class for a model that scores the vocabulary."""
@@ -126,6 +145,8 @@ class Family:
     """Begins every weight's name but the output layer's; absent in files of the bare model."""
     ignore: tuple[str, ...] = ()
     """Names in files that hold no weights, or copies of weights that have another name too."""
+    heads: tuple[HeadLayout, ...] = ()
+    """How it stores heads for labels and spans."""
     unused: tuple[str, ...] = ()
     """Names of weights of further heads, which langmill leaves out and says so."""
     harmless: frozenset[str] = field(default_factory=frozenset)
@@ -134,6 +155,44 @@ class Family:
     """(their keys, our tree to complete, notes for the user): what no table can say."""
     write_fix: Callable[[Any, dict[str, Any]], None] = no_write_fix
     """(our config, their keys to complete): the same, backwards."""
+
+
+def head_layout(family: Family, kind: Kind) -> HeadLayout:
+    """Return how a family stores heads of a kind, or raise CheckpointError."""
+    for layout in family.heads:
+        if layout.kind == kind:
+            return layout
+    raise CheckpointError(
+        f"a {family.name} model has no head of kind {kind!r} here; take an encoder (BERT, RoBERTa, EuroBERT), a"
+        " decoder (GPT-2, Llama, Mistral, Qwen) or a recurrent network"
+    )
+
+
+def with_head(family: Family, model: nn.Module) -> Family:
+    """Return the table of one model: rows that hold for it, with its head's, the body's being under `body`."""
+    config = model.config
+    assert isinstance(config, Config), "no kind of model that is saved"
+    if not isinstance(config, HeadedConfig):
+        return replace(family, rows=tuple(row for row in family.rows if row.holds(config)))
+    layout = head_layout(family, config.head.kind)
+    prefix = layout.prefix or family.prefix
+
+    def on_body(name: str) -> str:
+        return prefix + name.removeprefix(family.prefix) if name.startswith(family.prefix) else name
+
+    body = [
+        replace(row, theirs=on_body(row.theirs), ours=tuple(f"body.{name}" for name in row.ours))
+        for row in family.rows
+        if row.holds(config.body)
+    ]
+    return replace(
+        family,
+        rows=(*body, *layout.rows),
+        prefix=prefix,
+        ignore=tuple(map(on_body, family.ignore)),
+        unused=tuple(map(on_body, family.unused)),
+        heads=(),
+    )
 
 
 def pattern(name: str) -> re.Pattern[str]:
@@ -177,14 +236,11 @@ def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
     Raises CheckpointError when the family has no name for a weight.
     """
     own = dict(model.named_parameters(remove_duplicate=False))
-    config = model.config
-    assert isinstance(config, Config)
+    family = with_head(family, model)
     seen: set[int] = set()
     named: set[str] = set()
     pairings: dict[str, Pairing] = {}
     for row in family.rows:
-        if not row.holds(config):
-            continue
         first = pattern(row.ours[0])
         for name in own:
             match = first.fullmatch(name)

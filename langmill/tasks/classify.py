@@ -1,0 +1,307 @@
+"""Classification: one label for a text, or several, or for two texts read together. [tasks]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from langmill.batches.labelled import LabelledBatch, LabelledRow
+from langmill.checkpoint import Checkpoint
+from langmill.core.errors import ConfigError, DataError, did_you_mean
+from langmill.metrics.calibration import expected_calibration_error, probabilities_of
+from langmill.metrics.classification import classification_scores, multilabel_scores
+from langmill.models.heads import HeadConfig
+from langmill.models.protocol import device_of
+from langmill.objectives.labels import class_loss, several_labels_loss
+from langmill.tasks.assessment import Assessment, ratio_score
+from langmill.tasks.base import Lesson, Request, Text, Use
+from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
+from langmill.tasks.lm import LanguageModelling
+from langmill.tasks.mlm import MaskedLanguageModelling
+from langmill.tasks.practice import MICRO_TOKENS
+from langmill.text.documents import ReadReport
+from langmill.text.labelled import ClassExample, read_classes
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.training.settings import DataSettings, LabelSettings, ModelSettings, TrainSettings
+
+SEVERAL = 0.5
+"""Probability from which on a label of several holds."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a model makes of a text."""
+
+    label: str
+    """The likeliest; of several labels those that hold, with commas between, which may be none."""
+    probabilities: Mapping[str, float]
+    """Of every label, the likeliest first; they sum to 1 unless several may hold."""
+    labels: tuple[str, ...]
+    """Those that hold."""
+    cut: int = 0
+    """Tokens at the end of the text that were not read."""
+
+
+def class_of(
+    scores: NDArray[np.float32], labels: Sequence[str], *, several: bool, cut: int = 0
+) -> Classification:
+    """Return what scores (L,) say.
+
+    >>> class_of(np.array([0.0, 2.0], np.float32), ("bad", "good"), several=False).label
+    'good'
+    """
+    chances = probabilities_of(scores[None], multilabel=several)[0]
+    order = np.argsort(-chances, kind="stable")
+    held = [labels[i] for i in order if chances[i] >= SEVERAL] if several else [labels[order[0]]]
+    return Classification(", ".join(held), {labels[i]: float(chances[i]) for i in order}, tuple(held), cut)
+
+
+class Classifying:
+    """`langmill train classify`: learn the labels of texts."""
+
+    name = "classify"
+    use = Use(
+        "classifier",
+        "text-classification",
+        "AutoModelForSequenceClassification",
+        'model.predict("…").label',
+        ("predict {} 'some text'", "evaluate {} FILE"),
+    )
+    families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = {
+        **MaskedLanguageModelling.families,
+        **{name: make for name, make in LanguageModelling.families.items() if name in ("qwen3", "gpt2")},
+    }
+    fitted: tuple[str, ...] = ()
+    own_settings = "labels"
+    by_token = False
+
+    def __init__(self, settings: LabelSettings | None = None, weights: Tensor | None = None) -> None:
+        """weights: (L,), how much each label counts."""
+        self.settings, self.weights = settings or LabelSettings(), weights
+
+    def learn(self, request: Request) -> Lesson:
+        """Read the rows, make or open a model, and put a head on it."""
+        return prepare(request, Classifying(request.settings.labels))
+
+    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+        """See that it is one stack."""
+        if model.config.encoder is not None and model.config.decoder is not None:
+            raise ConfigError("classify goes on from an encoder or a decoder; this checkpoint has both")
+
+    def read(
+        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
+    ) -> list[ClassExample]:
+        """Return the rows of files."""
+        return list(read_classes(paths, settings, report, need_labels=answers))
+
+    def texts(self, example: ClassExample) -> tuple[str, ...]:
+        """Return the text, or both."""
+        return (example.text, example.pair) if example.pair else (example.text,)
+
+    def stratum(self, example: ClassExample) -> str:
+        """Return the labels."""
+        return "\0".join(sorted(example.labels))
+
+    def head(self, examples: Sequence[ClassExample], settings: TrainSettings) -> HeadConfig:
+        """Return a head for all labels, in order of their names."""
+        found = {label for example in examples for label in example.labels}
+        labels = tuple(
+            sorted(found, key=lambda label: (not label.isdigit(), label.isdigit() and int(label), label))
+        )
+        if len(labels) < 2:
+            raise DataError(f"all rows have the label {labels[0]!r}; there is nothing to tell apart")
+        wanted = settings.labels.several
+        several = (
+            any(len(example.labels) != 1 for example in examples) if wanted == "auto" else wanted == "yes"
+        )
+        if not several and (row := next((e for e in examples if len(e.labels) != 1), None)):
+            raise DataError(f"{row.source}: {len(row.labels)} labels; --labels.several no wants one a text")
+        if settings.labels.weights == "balanced":
+            counts = np.array([sum(label in example.labels for example in examples) for label in labels])
+            self.weights = torch.tensor(
+                len(examples) / (len(labels) * np.maximum(counts, 1)), dtype=torch.float32
+            )
+        return HeadConfig(kind="text", labels=labels, multi_label=several)
+
+    def encode(
+        self,
+        examples: Sequence[ClassExample],
+        tokenizer: Tokenizer,
+        head: HeadConfig,
+        *,
+        limit: int,
+        segments: bool,
+    ) -> Encoded:
+        """Return a row an example; what is beyond `limit` tokens is cut off, of two texts the longer first.
+
+        Raises DataError, naming the row, where a label is none of the head's.
+        """
+        check_labels(examples, head)
+        number = {label: i for i, label in enumerate(head.labels)}
+        texts = [self.texts(example) for example in examples]
+        encoded, cut = encode_texts(texts, tokenizer, limit=limit, segments=segments)
+        rows = []
+        for example, (ids, kinds) in zip(examples, encoded):
+            places = [number[label] for label in example.labels]
+            target = (
+                np.isin(np.arange(len(number)), places)
+                if head.multi_label
+                else np.array((places or [-100])[0])
+            )
+            rows.append(LabelledRow(ids, target.astype(np.int64), kinds))
+        return Encoded(rows, np.arange(len(rows)), cut=sum(lost > 0 for lost in cut))
+
+    def loss(self, scores: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy."""
+        weights = None if self.weights is None else self.weights.to(scores.device)
+        if batch.targets.ndim == 2:
+            return several_labels_loss(scores, batch.targets, weights=weights, focus=self.settings.focus)
+        return class_loss(
+            scores,
+            batch.targets,
+            weights=weights,
+            smoothing=self.settings.smoothing,
+            focus=self.settings.focus,
+        )
+
+    def figures(
+        self,
+        scores: Sequence[NDArray[np.float32]],
+        examples: Sequence[ClassExample],
+        encoded: Encoded,
+        head: HeadConfig,
+    ) -> dict[str, float]:
+        """Return accuracy (of several labels micro F1) and macro F1."""
+        found = self.assess(scores, examples, head)
+        return {name: found.figures[name] for name in dict.fromkeys((found.main, "f1_macro"))}
+
+    def assess(
+        self, scores: Sequence[NDArray[np.float32]], examples: Sequence[ClassExample], head: HeadConfig
+    ) -> Assessment:
+        """Return all metrics of scores, an array (L,) an example. The main one is accuracy; of several labels micro F1."""
+        truth = indicators([example.labels for example in examples], head.labels)  # (N, L)
+        logits = np.stack(scores)
+        several = head.multi_label
+        chances = probabilities_of(logits, multilabel=several)
+        if several:
+            held = chances >= SEVERAL
+            table = multilabel_scores(truth, held)
+            numerators, denominators = 2.0 * (held & truth).sum(1), held.sum(1) + truth.sum(1)
+        else:
+            held = np.eye(len(head.labels), dtype=bool)[logits.argmax(1)]
+            table = classification_scores(truth.argmax(1), logits.argmax(1), classes=len(head.labels))
+            numerators, denominators = (held & truth).any(1), np.ones(len(truth))
+        right = (held == truth).all(1)
+        figures = {
+            "accuracy": float(right.mean()),
+            "precision_macro": table.macro.precision,
+            "recall_macro": table.macro.recall,
+            "f1_macro": table.macro.f1,
+            "f1_micro": table.micro.f1,
+            "per_class": {label: vars(table.per_class[i]) for i, label in enumerate(head.labels)},
+            "ece": expected_calibration_error(chances, truth if several else truth.argmax(1)),
+        }
+        return Assessment(
+            figures, "f1_micro" if several else "accuracy", ratio_score(numerators, denominators), right
+        )
+
+    def outputs(
+        self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]]
+    ) -> tuple[list[Any], list[int]]:
+        """Return scores (L,) of texts or pairs of texts, and how many tokens of each are not read."""
+        model, tokenizer = checkpoint.model, checkpoint.tokenizer
+        assert tokenizer is not None
+        stack = model.config.output_stack
+        limit = min(stack.max_positions, LONGEST_TOKENS)
+        encoded, cut = encode_texts(texts, tokenizer, limit=limit, segments=stack.segments > 1)
+        rows = [LabelledRow(ids, np.array(0), kinds) for ids, kinds in encoded]
+        found: list[Any] = [None] * len(rows)
+        for numbers, _, scores in score_rows(model, rows, micro_tokens=MICRO_TOKENS[device_of(model).type]):
+            for number, row in zip(numbers, scores.cpu().numpy()):
+                found[number] = row
+        return found, cut
+
+    def evaluate(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> Assessment:
+        """Classify examples and compare with their labels, all of which the model must know."""
+        head: HeadConfig = checkpoint.model.config.head
+        check_labels(examples, head)
+        scores, _ = self.outputs(checkpoint, [self.texts(example) for example in examples])
+        return self.assess(scores, examples, head)
+
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Classification]:
+        """Classify texts or pairs of texts."""
+        head: HeadConfig = checkpoint.model.config.head
+        scores, cut = self.outputs(
+            checkpoint, [(text,) if isinstance(text, str) else text for text in inputs]
+        )
+        return [
+            class_of(row, head.labels, several=head.multi_label, cut=lost) for row, lost in zip(scores, cut)
+        ]
+
+    def score(
+        self, results: Sequence[Classification], references: Sequence[Sequence[str]]
+    ) -> dict[str, float]:
+        """Return metrics of results against labels, one sequence of them a result."""
+        if len(results) != len(references):
+            raise DataError(
+                f"{len(results)} results and {len(references)} references; one for each is needed"
+            )
+        labels = tuple(sorted(results[0].probabilities))
+        several = any(len(found.labels) != 1 for found in results)
+        head = HeadConfig(kind="text", labels=labels, multi_label=several)
+        chances = np.array([[found.probabilities[label] for label in labels] for found in results])
+        logits = np.log(chances) - (np.log1p(-chances) if several else 0)
+        examples = [ClassExample("", tuple(wanted)) for wanted in references]
+        return dict(self.assess(list(logits), examples, head).figures)
+
+
+def check_labels(examples: Sequence[ClassExample], head: HeadConfig) -> None:
+    """Raise DataError, naming the row, where a label is none of the head's."""
+    known = set(head.labels)
+    for example in examples:
+        if unknown := [label for label in example.labels if label not in known]:
+            raise DataError(
+                f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(head.labels)}"
+                f"{did_you_mean(unknown[0], head.labels)}"
+            )
+
+
+def indicators(wanted: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which labels hold, (N, L)."""
+    number = {label: i for i, label in enumerate(labels)}
+    table = np.zeros((len(wanted), len(labels)), bool)
+    for row, held in zip(table, wanted):
+        row[[number[label] for label in held]] = True
+    return table
+
+
+def encode_texts(
+    texts: Sequence[tuple[str, ...]], tokenizer: Tokenizer, *, limit: int, segments: bool
+) -> tuple[list[tuple[NDArray[np.int32], NDArray[np.int8] | None]], list[int]]:
+    """Return ids and segments of texts or pairs of at most `limit` tokens, and how many tokens each loses.
+
+    segments: the model tells segments apart; of a single text all tokens are of the first.
+    """
+    before, behind = tokenizer.around
+    singles = iter(tokenizer.encode_batch([text[0] for text in texts if len(text) == 1]))
+    found, cut = [], []
+    for text in texts:
+        if len(text) == 2:
+            pair = tokenizer.encode_pair(*text, maximum=limit)
+            ids, kinds, lost = pair.ids, pair.segments, sum(pair.cut)
+        else:
+            plain = next(singles)
+            lost = max(0, len(plain) + len(before) + len(behind) - limit)
+            ids = before + plain[: len(plain) - lost] + behind
+            kinds = [0] * len(ids)
+        if not ids:  # a text of nothing, and no sign around it: a model reads one token at least
+            ids, kinds = [tokenizer.eos_id or tokenizer.pad_id or 0], [0]
+        found.append((np.array(ids, np.int32), np.array(kinds, np.int8) if segments else None))
+        cut.append(lost)
+    return found, cut

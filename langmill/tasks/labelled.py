@@ -1,0 +1,396 @@
+"""What learning from labelled text shares, whatever the answers are: rows, split, head, plan, job. [tasks]
+
+A task with a head says what an example is, how it becomes rows of tokens with targets, what the loss is and how
+scores are read; everything between is here. Shape letters: B rows, T tokens, L labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from langmill.batches.labelled import LabelledBatch, LabelledLoader, LabelledRow, by_length, collate
+from langmill.checkpoint import Checkpoint
+from langmill.checkpoint.heads import put_head
+from langmill.core.device import choose_device, training_dtype
+from langmill.core.errors import ConfigError, DataError
+from langmill.core.files import digest
+from langmill.core.log import say, warn
+from langmill.models.heads import HeadConfig
+from langmill.models.protocol import device_of
+from langmill.tasks.base import Lesson, Request
+from langmill.tasks.corpus import open_tokenizer
+from langmill.tasks.planning import Course, finish_seconds, make_plan
+from langmill.tasks.practice import MICRO_TOKENS, StepTask
+from langmill.tasks.pretraining import (
+    base_name,
+    choose_family,
+    open_source,
+    refuse_foreign_settings,
+    save_run,
+)
+from langmill.text.documents import ReadReport, plural
+from langmill.text.holdout import digest_number
+from langmill.text.paths import source_fingerprint
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.training.job import Job
+from langmill.training.settings import DataSettings, ModelSettings, TrainSettings
+from langmill.training.state import seed_everything
+
+LONGEST_TOKENS = 512
+"""Tokens of a text that are read, unless the model or --model.context says less."""
+QUICK_EXAMPLES = 2000
+"""Held-out examples of one evaluation during training."""
+BATCHES = {True: 32, False: 64}
+"""Rows a step: from a checkpoint, and from scratch."""
+EPOCHS = {True: 3.0, False: 12.0}
+"""Passes over the data when a run is told neither its time nor its length; under a budget at most so many."""
+LEAST_HELD_OUT = 500
+"""Examples wanted for evaluation, of which up to MOST_HELD_OUT of a small set are taken."""
+MOST_HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as rows of tokens."""
+
+    rows: Sequence[LabelledRow]
+    owners: NDArray[np.int64]
+    """(rows,), the number of each row's example."""
+    cut: int = 0
+    """Examples of which some part is not read."""
+
+
+class HeadedTask(StepTask, Protocol):
+    """A task whose model is a body with a head; its families make bodies, with the output layer of a language model."""
+
+    by_token: bool
+    """Whether there is a target for each token."""
+
+    def read(
+        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
+    ) -> list[Any]:
+        """Return the examples of files; answers: they are needed."""
+
+    def texts(self, example: Any) -> tuple[str, ...]:
+        """Return what a tokenizer learns from, and by which equal examples are known."""
+
+    def stratum(self, example: Any) -> str:
+        """Return the label by whose shares examples are held out; empty: by chance alone."""
+
+    def head(self, examples: Sequence[Any], settings: TrainSettings) -> HeadConfig:
+        """Return the head that the answers of examples call for."""
+
+    def encode(
+        self, examples: Sequence[Any], tokenizer: Tokenizer, head: HeadConfig, *, limit: int, segments: bool
+    ) -> Encoded:
+        """Return examples as rows of at most `limit` tokens. segments: the model tells segments apart."""
+
+    def loss(self, scores: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+        """Return (loss_sum, count) of scores in float32."""
+
+    def figures(
+        self,
+        scores: Sequence[NDArray[np.float32]],
+        examples: Sequence[Any],
+        encoded: Encoded,
+        head: HeadConfig,
+    ) -> dict[str, float]:
+        """Return metrics of scores, one array a row without padding; the first is the one to be raised."""
+
+
+# ------------------------------------------------------------------------------------------------
+# Data
+
+
+@dataclass(frozen=True)
+class LabelledCorpus:
+    """Examples to learn from and to evaluate on."""
+
+    data: tuple[str, ...]
+    train: Sequence[Any]
+    held_out: Sequence[Any]
+    split: str
+    """How they were told apart, in a sentence."""
+    fingerprint: str
+    """Of the sources and of how they were read."""
+    texts: Callable[[Any], tuple[str, ...]]
+
+    @property
+    def characters(self) -> int:
+        """Of what is learned from."""
+        return sum(map(len, self.training_texts()))
+
+    def training_texts(self) -> Iterator[str]:
+        """Yield the texts that may be learned from."""
+        return (text for example in self.train for text in self.texts(example))
+
+    @property
+    def content(self) -> str:
+        """A digest of all examples, in order."""
+        return digest(*(str(example) for example in (*self.train, *self.held_out)))
+
+
+def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
+    """Read the examples and hold some out."""
+    settings = request.settings
+    report = ReadReport()
+    examples = task.read(request.data, settings.data, report)
+    if not examples:
+        raise DataError(f"{', '.join(request.data)}: nothing to learn from; {report}")
+    if request.held_out:
+        held_out = task.read(request.held_out, settings.data, report)
+        if not held_out:
+            raise DataError(f"{', '.join(request.held_out)}: nothing to evaluate on; {report}")
+        split = f"{plural(len(held_out), 'example')} of {', '.join(request.held_out)} to evaluate on."
+    else:
+        examples, held_out = hold_out(examples, task, share=settings.data.held_out, seed=settings.seed)
+        split = (
+            f"{plural(len(held_out), 'example')} of {len(examples) + len(held_out):,} held out, label by label, chosen"
+            f" by the digest of their text with seed {settings.seed}."
+        )
+    for reason, count in sorted(report.skipped.items()):
+        warn(f"{count} left out: {reason} (first: {report.first[reason]})")
+    say(f"data: {plural(len(examples), 'example')} to learn from; {split}")
+    fingerprint = digest(
+        source_fingerprint(request.data),
+        source_fingerprint(request.held_out) if request.held_out else "",
+        settings.data.model_dump_json(),
+        str(settings.seed),
+        task.name,
+    )
+    return LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts)
+
+
+def hold_out(
+    examples: Sequence[Any], task: HeadedTask, *, share: float, seed: int
+) -> tuple[list[Any], list[Any]]:
+    """Return examples to learn from and to evaluate on, `share` of each label; equal texts stay together.
+
+    A small set gives more than `share`: towards LEAST_HELD_OUT, at most MOST_HELD_OUT of it.
+    """
+    share = max(share, min(MOST_HELD_OUT, LEAST_HELD_OUT / len(examples)))
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for number, example in enumerate(examples):
+        groups[task.texts(example)].append(number)
+    strata: dict[str, list[tuple[float, list[int]]]] = defaultdict(list)
+    for texts, members in groups.items():
+        strata[task.stratum(examples[members[0]])].append(
+            (digest_number("\0".join(texts), seed=seed), members)
+        )
+    out: set[int] = set()
+    for label in sorted(strata):
+        wanted = share * sum(len(members) for _, members in strata[label])
+        taken = 0
+        for _, members in sorted(strata[label]):
+            if taken + len(members) / 2 > wanted:
+                break
+            out.update(members)
+            taken += len(members)
+    if not out or len(out) == len(examples):
+        raise DataError(
+            f"{plural(len(examples), 'example')} are too few to hold some out; add rows, or name a file with --held-out-data"
+        )
+    return (
+        [example for number, example in enumerate(examples) if number not in out],
+        [examples[number] for number in sorted(out)],
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# A run
+
+
+def prepare(request: Request, task: HeadedTask) -> Lesson:
+    """Read and split the examples, make or open tokenizer and model, put the head on, decide what is open."""
+    settings, here = request.settings, request.here
+    device = choose_device(settings.device, local_rank=here.local_rank)
+    dtype = training_dtype(device, settings.precision)
+    refuse_foreign_settings(settings, task)
+    continues = bool(settings.from_checkpoint)
+    settings = choose_family(settings, task)
+    source = open_source(request, task)
+    corpus = read_corpus(request, task)
+    if request.content and corpus.content != request.content:
+        raise DataError(
+            f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
+            " the former ones back, or start another run with --from"
+        )
+    head = task.head([*corpus.train, *corpus.held_out], settings)
+    tokenizer = open_words(request, corpus, settings, source, task)
+    limit = choose_limit(settings, source)
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"context": limit})})
+    seed_everything(settings.seed)
+    make = partial(new_headed, task, head, tokenizer)
+    generator = torch.Generator().manual_seed(settings.seed)
+    checkpoint = None if source is None else put_head(source, head, generator)
+    segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
+    encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
+    train, held_out = encode(corpus.train), encode(corpus.held_out)
+    if train.cut:
+        warn(
+            f"{train.cut} of {len(corpus.train)} examples are longer than {limit} tokens; their rest is not read"
+        )
+    tokens = sum(len(row.ids) for row in train.rows)
+    settings = fill_length(settings, len(train.rows), continues=continues)
+    micro_tokens = MICRO_TOKENS[device.type]
+
+    def loader(batch: int) -> LabelledLoader:
+        return LabelledLoader(
+            train.rows,
+            batch=batch,
+            micro_tokens=micro_tokens,
+            seed=settings.seed,
+            by_token=task.by_token,
+            rank=here.rank,
+            size=here.size,
+        )
+
+    objective = partial(objective_of, task)
+    course = Course(
+        tokens=tokens,
+        row_tokens=tokens / len(train.rows),
+        vocabulary=tokenizer.vocabulary_size,
+        objective=objective,
+        loader=loader,
+        make=make,
+        most_steps=math.ceil(EPOCHS[continues] * len(train.rows) / settings.batch),
+    )
+    deadline = request.started + settings.budget - finish_seconds(settings.budget)
+    plan, model = make_plan(
+        settings, course, checkpoint, device=device, dtype=dtype, deadline=deadline, here=here
+    )
+    if checkpoint is None:
+        checkpoint = Checkpoint(model, tokenizer)
+    job = Job(
+        model=model,
+        loader=loader(plan.settings.batch),
+        objective=objective,
+        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, micro_tokens),
+        save_model=partial(save_run, checkpoint, base_name(request)),
+        steps=plan.settings.steps,
+        micro_batch=settings.micro_batch or len(train.rows),
+        flops_per_token=plan.flops_per_token,
+        peak_flops=plan.peak_flops * here.size,
+        keeps_best=True,
+        facts={
+            "tokens_per_step": plan.settings.batch * course.row_tokens,
+            "family": checkpoint.family,
+            "rows": f"{plural(len(corpus.held_out), 'held-out example')}",
+            "split": corpus.split,
+            "corpus": corpus.fingerprint,
+            "content": corpus.content,
+            "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
+            "train_tokens": tokens,
+            "vocabulary": tokenizer.vocabulary_size,
+        },
+    )
+    return Lesson(job, plan, deadline if plan.expected_seconds else math.inf)
+
+
+def open_words(
+    request: Request,
+    corpus: LabelledCorpus,
+    settings: TrainSettings,
+    source: Checkpoint | None,
+    task: HeadedTask,
+) -> Tokenizer:
+    """Return the tokenizer of the run or of its checkpoint, else open or train one."""
+    if request.resume and (request.folder / "tokenizer.json").is_file():
+        return Tokenizer.load(request.folder)
+    if source is not None:
+        assert source.tokenizer is not None
+        return source.tokenizer
+    roles = ("cls", "sep") if settings.model.family == "bert" else ()
+    with request.here.main_first():
+        return open_tokenizer(corpus, settings, roles=roles)
+
+
+def choose_limit(settings: TrainSettings, source: Checkpoint | None) -> int:
+    """Return the tokens of a text that are read."""
+    if source is None:
+        return settings.model.context or LONGEST_TOKENS
+    limit = source.model.config.output_stack.max_positions
+    if settings.model.context > limit:
+        raise ConfigError(
+            f"--model.context {settings.model.context}: the checkpoint looks back over {limit} tokens"
+        )
+    return settings.model.context or min(limit, LONGEST_TOKENS)
+
+
+def fill_length(settings: TrainSettings, rows: int, *, continues: bool) -> TrainSettings:
+    """Return `settings` with the rows of a step, and the passes over the data where nothing says how long a run is."""
+    batch = settings.batch or min(BATCHES[continues], rows)
+    given = any((settings.budget, settings.steps, settings.tokens, settings.epochs))
+    return settings.model_copy(
+        update={"batch": batch, "epochs": settings.epochs if given else EPOCHS[continues]}
+    )
+
+
+def new_headed(
+    task: HeadedTask,
+    head: HeadConfig,
+    tokenizer: Tokenizer,
+    settings: ModelSettings,
+    generator: torch.Generator,
+) -> nn.Module:
+    """Return a new model: a body of the family that is asked for, and a head on it."""
+    body = task.families[settings.family](settings, tokenizer.vocabulary_size, generator)
+    return put_head(Checkpoint(body, tokenizer), head, generator).model
+
+
+def objective_of(task: HeadedTask, model: Any, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+    """Return (loss_sum, count) of a batch."""
+    return task.loss(scores_of(model, batch), batch)
+
+
+def scores_of(model: Any, batch: LabelledBatch) -> Tensor:
+    """Return a headed model's scores in float32: (B, L), (B, T, L) or (B, T, 2)."""
+    return model(batch.ids, valid=batch.valid, segments=batch.segments).float()
+
+
+@torch.no_grad()
+def score_rows(
+    model: Any, rows: Sequence[LabelledRow], *, micro_tokens: int, by_token: bool = False
+) -> Iterable[tuple[list[int], LabelledBatch, Tensor]]:
+    """Yield (row numbers, batch, scores) for all rows, the shortest first, so that little is padded."""
+    device = device_of(model)
+    for numbers in by_length(rows, micro_tokens=micro_tokens):
+        batch = collate([rows[n] for n in numbers], micro_tokens=micro_tokens, by_token=by_token).to(device)
+        yield numbers, batch, scores_of(model, batch)
+
+
+def quick_evaluation(
+    task: HeadedTask, examples: Sequence[Any], encoded: Encoded, head: HeadConfig, micro_tokens: int
+) -> Callable[[Any], dict[str, float]]:
+    """Return a function from a model to its figures on held-out examples, the loss last.
+
+    Every process measures all of them: they are few, and the figures are no sums over examples.
+    """
+    examples = examples[:QUICK_EXAMPLES]
+    rows = [row for row, owner in zip(encoded.rows, encoded.owners) if owner < len(examples)]
+    quick = Encoded(rows, encoded.owners[: len(rows)], encoded.cut)
+
+    @torch.no_grad()
+    def evaluate(model: Any) -> dict[str, float]:
+        scores: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(rows)
+        total = count = 0.0
+        for numbers, batch, found in score_rows(
+            model, rows, micro_tokens=micro_tokens, by_token=task.by_token
+        ):
+            loss, asked = task.loss(found, batch)
+            total, count = total + float(loss), count + float(asked)
+            for number, score in zip(numbers, found.cpu().numpy()):
+                scores[number] = score[: len(rows[number].ids)] if score.ndim == 2 else score
+        return {**task.figures(scores, examples, quick, head), "loss": total / max(count, 1e-9)}
+
+    return evaluate
