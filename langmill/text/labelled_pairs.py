@@ -44,7 +44,10 @@ SCORES = ("label", "score", "similarity", "relatedness", "similarity_score", "re
 """What the column of the score is called; `label` only where its name is not another's."""
 NEGATIVE = re.compile(r"(hard_)?neg(ative)?s?(_?\d+)?")
 """What the columns of texts that do not belong are called."""
-LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?")
+LANGUAGE = re.compile(
+    "(ar|bg|bn|ca|cs|da|de|el|en|es|et|fa|fi|fr|he|hi|hr|hu|id|it|ja|ko|lt|lv|ms|nl|no|pl|pt|ro|ru|sk|sl|sr|sv|ta|th|tr|"
+    "uk|ur|vi|zh|src|tgt|trg)([-_][A-Za-z]{2,4})?"
+)
 """The name of a language, which tells that the first line of parallel text is a head."""
 
 
