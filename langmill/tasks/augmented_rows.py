@@ -22,6 +22,8 @@ from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.files import read_json
 from langmill.text.augment import Changes, Passage, Span, may_change, passage, render, spelled
 from langmill.text.documents import ReadReport
+from langmill.text.labelled_entities import BEGINS, ENDS, place_of
+from langmill.text.labelled_rows import BadRow
 from langmill.text.paths import kind_of, split_ending
 from langmill.text.readers import OnBadRow, read_documents
 from langmill.text.rows import Row, whole_rows
@@ -165,24 +167,17 @@ def entity_example(whole: dict[str, Any], text_field: str, source: str, segment:
 
 def span_of(entity: Any, text: str, source: str) -> Span:
     """Return where an entity stands, or raise DataError where that is not in the text or holds another one."""
-    found = [entity.get("start"), entity.get("end")] if isinstance(entity, dict) else entity
-    if not isinstance(found, list) or len(found) < 2 or not all(type(number) is int for number in found[:2]):
-        raise DataError(
-            f"{source}: found {entity!r}, expected {{'start': N, 'end': N, …}} or [start, end, label]"
-        )
-    begin, end = found[:2]
-    if not 0 <= begin <= end <= len(text):
-        raise DataError(f"{source}: the span {begin}-{end} is not within the text of {len(text)} characters")
-    said = entity.get("text") if isinstance(entity, dict) else None
-    if said is not None and said != text[begin:end]:
-        raise DataError(f"{source}: at {begin}-{end} stands {text[begin:end]!r}, the row says {said!r}")
-    return begin, end
+    try:
+        return place_of(entity, text)
+    except BadRow as error:
+        raise DataError(f"{source}: {error}") from error
 
 
 def with_span(entity: Any, span: Span) -> Any:
     """Return an entity at another place."""
     if isinstance(entity, dict):
-        return {**entity, "start": span[0], "end": span[1]}
+        begin, end = (next(name for name in names if name in entity) for names in (BEGINS, ENDS))
+        return {**entity, begin: span[0], end: span[1]}
     return [*span, *entity[2:]]
 
 

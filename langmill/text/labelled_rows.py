@@ -6,6 +6,7 @@ Every row that is found is either given out or left out with a reason: `report.d
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,3 +210,13 @@ def number_of(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise BadRow("not a number", f"{name!r} is {shown(value)}, expected a number")
     return number
+
+
+def parsed(value: Any, name: str) -> Any:
+    """Return what a cell of CSV holds as JSON; other values as they are."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise BadRow("not valid JSON", f"{name!r} is {shown(value)}, expected JSON ({error})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +49,9 @@ def kind_of(path: Path) -> Kind:
     return ENDINGS.get(split_ending(path)[0], "text")
 
 
-def expand(paths: Sequence[str | Path], *, report: ReadReport | None = None) -> list[Path]:
+def expand(
+    paths: Sequence[str | Path], *, report: ReadReport | None = None, also: Collection[str] = ()
+) -> list[Path]:
     """Return the files that `paths` name, in the order given, each once (links seen through).
 
     - A file is taken whatever its ending; an unknown ending is read as text.
@@ -59,6 +61,8 @@ def expand(paths: Sequence[str | Path], *, report: ReadReport | None = None) -> 
     - A glob (`*`, `?`, `[…]`, `**`) stands for what the shell makes of it, sorted; hidden files need a
       pattern that names the dot.
 
+    also: further endings that are taken from folders.
+
     Raises DataError for a missing path, for a folder or glob that yields nothing, and for what is not a
     regular file (a pipe cannot be read twice).
     """
@@ -67,7 +71,7 @@ def expand(paths: Sequence[str | Path], *, report: ReadReport | None = None) -> 
         raise DataError("no data given; name at least one file, folder or glob")
     found: dict[str, Path] = {}
     for given in paths:
-        for path in _named(str(given), report):
+        for path in _named(str(given), report, also):
             key = os.path.realpath(path)
             if key in found:
                 report.ignore("named more than once", str(path))
@@ -76,11 +80,11 @@ def expand(paths: Sequence[str | Path], *, report: ReadReport | None = None) -> 
     return list(found.values())
 
 
-def _named(given: str, report: ReadReport) -> list[Path]:
+def _named(given: str, report: ReadReport, also: Collection[str]) -> list[Path]:
     """Return the files that one argument names, or raise DataError."""
     try:
         os.lstat(given)  # before the glob, so that a file may be called a[1].txt
-        return _file_or_folder(Path(given), report)
+        return _file_or_folder(Path(given), report, also)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
@@ -89,14 +93,14 @@ def _named(given: str, report: ReadReport) -> list[Path]:
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
         if not matches:
             raise DataError(f"{given}: no file matches this pattern")
-        return [path for match in matches for path in _file_or_folder(match, report)]
+        return [path for match in matches for path in _file_or_folder(match, report, also)]
     raise DataError(f"{given}: no such file or folder{_closest(Path(given))}")
 
 
-def _file_or_folder(path: Path, report: ReadReport) -> list[Path]:
+def _file_or_folder(path: Path, report: ReadReport, also: Collection[str]) -> list[Path]:
     try:
         if path.is_dir():
-            return _in_folder(path, report)
+            return _in_folder(path, report, also)
         if path.is_file():
             return [path]
         exists = path.exists()
@@ -129,9 +133,9 @@ def _alike(name: str, sibling: str) -> bool:
     return bool(did_you_mean(Path(name).stem, [Path(sibling).stem]))
 
 
-def _in_folder(folder: Path, report: ReadReport) -> list[Path]:
+def _in_folder(folder: Path, report: ReadReport, also: Collection[str]) -> list[Path]:
     ignored = ReadReport()
-    files = list(_walk(folder, ignored))
+    files = list(_walk(folder, ignored, also))
     report.ignored.update(ignored.ignored)
     for reason, place in ignored.first.items():
         report.first.setdefault(reason, place)
@@ -145,7 +149,7 @@ def _in_folder(folder: Path, report: ReadReport) -> list[Path]:
     return files
 
 
-def _walk(folder: Path, report: ReadReport) -> Iterator[Path]:
+def _walk(folder: Path, report: ReadReport, also: Collection[str]) -> Iterator[Path]:
     """Yield the files under `folder` that are read, sorted; count the others."""
 
     def refuse(error: OSError) -> None:
@@ -163,19 +167,19 @@ def _walk(folder: Path, report: ReadReport) -> Iterator[Path]:
         folders.sort()
         for file in sorted(files):
             path = here / file
-            if reason := _why_ignored(path):
+            if reason := _why_ignored(path, also):
                 report.ignore(reason, str(path))
             else:
                 yield path
 
 
-def _why_ignored(path: Path) -> str:
+def _why_ignored(path: Path, also: Collection[str]) -> str:
     if path.name.startswith("."):
         return "hidden"
     if not path.is_file():
         return "not a regular file"
     ending = split_ending(path)[0]
-    if ending == ".json" or ending not in ENDINGS:
+    if ending not in also and (ending == ".json" or ending not in ENDINGS):
         return ending or "without ending"
     return ""
 

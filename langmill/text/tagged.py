@@ -36,6 +36,8 @@ class Sentence:
     """Where it begins, from 1."""
     head: tuple[str, ...] = ()
     """Comments before it, in CoNLL-U."""
+    fault: str = ""
+    """What is wrong with it, first at `line`, where faults are kept."""
 
 
 def tagged_words(text: str, *, separator: str = "") -> list[Tagged]:
@@ -47,7 +49,7 @@ def tagged_words(text: str, *, separator: str = "") -> list[Tagged]:
     >>> tagged_words("The_DET bank_NOUN"), tagged_words("1/2/m 银行/n")
     ([('The', 'DET'), ('bank', 'NOUN')], [('1/2', 'm'), ('银行', 'n')])
     """
-    separator = separator or _separator_of([text])
+    separator = separator or separator_of([text])
     found = []
     for token in text.split():
         word, _, tag = token.rpartition(separator)
@@ -59,7 +61,8 @@ def tagged_words(text: str, *, separator: str = "") -> list[Tagged]:
     return found
 
 
-def _separator_of(texts: Iterable[str]) -> str:
+def separator_of(texts: Iterable[str]) -> str:
+    """Return the first of SEPARATORS that stands between all words and their tags, or raise DataError."""
     tokens = [token for text in texts for token in text.split()]
     for separator in SEPARATORS:
         if all(token.rpartition(separator)[0] and token.rpartition(separator)[2] for token in tokens):
@@ -96,14 +99,14 @@ def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -
     """
     path = Path(path)
     if split_ending(path)[0] in COLUMN_ENDINGS:
-        word, tag = _columns_of(path, tag_column)
-        for sentence in read_columns(path, needed=max(word, tag) + 1):
+        word, tag = columns_of(path, tag_column)
+        for sentence in read_columns(path, needed=max(word, tag, 1) + 1):
             yield [(row[word], row[tag]) for row in sentence.rows]
         return
     lines = text_lines(path, encoding="utf-8")
     sample = list(itertools.islice(lines, SAMPLE_LINES))
     try:
-        separator = separator or _separator_of(line.text for line in sample if not line.fault)
+        separator = separator or separator_of(line.text for line in sample if not line.fault)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     for line in itertools.chain(sample, lines):
@@ -116,7 +119,7 @@ def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -
             yield found
 
 
-def _columns_of(path: Path, tag_column: int) -> tuple[int, int]:
+def columns_of(path: Path, tag_column: int) -> tuple[int, int]:
     """Return where word and tag stand, from 0; -1 is the last column."""
     if tag_column < 0:
         raise ConfigError(f"tag column: {tag_column} is not allowed; columns are counted from 1")
@@ -131,43 +134,48 @@ def _sound(path: Path, line: Line) -> Line:
     return line
 
 
-def read_columns(path: Path | str, *, needed: int = 2) -> Iterator[Sentence]:
+def read_columns(
+    path: Path | str, *, needed: int = 2, encoding: str = "utf-8", keep_faults: bool = False
+) -> Iterator[Sentence]:
     """Yield the sentences of a file in columns.
 
-    needed: columns that each row must have (at least two); all rows of a sentence have as many. Columns stand
-    between tabs where the first row has one, else between spaces. In `.conllu` multi-word ranges and empty nodes
-    are left out; `-DOCSTART-` is no sentence. Raises DataError with file:line.
+    needed: columns that each row must have; all rows of a sentence have as many. Columns stand between tabs where
+    the first row has one, else between spaces. In `.conllu` multi-word ranges and empty nodes are left out;
+    `-DOCSTART-` is no sentence.
+    keep_faults: a sentence that cannot be read carries its fault; else DataError is raised, with file:line.
     """
     path = Path(path)
     universal = split_ending(path)[0] == ".conllu"
     rows: list[tuple[str, ...]] = []
     head: list[str] = []
-    begin = 0
-    for line in text_lines(path, encoding="utf-8"):
-        text = _sound(path, line).text
-        if not text.strip():
-            if rows:
-                yield Sentence(tuple(rows), begin, tuple(head))
-            rows, head = [], []
-        elif universal and text.startswith("#"):
-            head.append(text)
-        else:
-            row = _row(path, line, max(2, needed), rows)
-            if row[0] == "-DOCSTART-" or (universal and not row[0].isdecimal()):
+    begin, fault = 0, ""
+    for line in text_lines(path, encoding=encoding):
+        if not line.fault and not line.text.strip():
+            if rows or fault:
+                yield Sentence(tuple(rows), begin, tuple(head), fault)
+            rows, head, fault = [], [], ""
+        elif universal and line.text.startswith("#"):
+            head.append(line.text)
+        elif not fault:
+            row, fault = _row(line, needed, rows)
+            if fault and not keep_faults:
+                raise DataError(f"{path}:{line.number}: {fault}")
+            if not fault and (row[0] == "-DOCSTART-" or (universal and not row[0].isdecimal())):
                 continue
-            begin = begin if rows else line.number
+            begin = begin if rows and not fault else line.number
             rows.append(row)
     if rows:
-        yield Sentence(tuple(rows), begin, tuple(head))
+        yield Sentence(tuple(rows), begin, tuple(head), fault)
 
 
-def _row(path: Path, line: Line, needed: int, before: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _row(line: Line, needed: int, before: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], str]:
+    """Return the columns of a line, and what is wrong with them."""
     text = line.text
     row = tuple(text.split("\t")) if "\t" in text else tuple(text.split())
     wanted = len(before[0]) if before else max(needed, len(row))
-    if len(row) != wanted or not all(cell.strip() for cell in row):
-        raise DataError(
-            f"{path}:{line.number}: found {len(row)} columns in {text[:40]!r}, expected {wanted} and none empty: a token"
-            " and its tag a line, and a blank line after a sentence"
-        )
-    return row
+    if line.fault or (len(row) == wanted and all(cell.strip() for cell in row)):
+        return row, line.fault
+    return row, (
+        f"found {len(row)} columns in {text[:40]!r}, expected {wanted} and none empty: a token"
+        " and its tag a line, and a blank line after a sentence"
+    )
