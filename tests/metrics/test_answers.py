@@ -36,7 +36,7 @@ WORDS = [
     "theatre",
 ]
 WORDS += ["a-b", "an.", "(the)", "mat", "of", "x"]
-CHINESE = list("北京大学《》，。：·-") + ["NBA", "nba ", " 2008", "3.5", "!", "%", "（", "…", "the "]
+CHINESE = list("北京大学《》，。：·-") + ["NBA", "nba ", " 2008", "3.5", "!", "%", "％", "（", "…", "the "]
 CMRC_SIGNS = [
     "-",
     ":",
@@ -107,7 +107,7 @@ def cmrc_tokens(text: str) -> list[str]:
         if character in CMRC_SIGNS:
             continue
         if "\u4e00" <= character <= "\u9fa5":
-            tokens += re.sub(r"([!%…])", r" \1 ", other).split()
+            tokens += re.sub(r"([!%])", r" \1 ", other).split()
             tokens.append(character)
             other = ""
         else:
@@ -203,15 +203,8 @@ def test_normalisation_by_hand():
     assert normalise_answer(" A  Theatre, the\tCAT's! ") == "theatre cats"
     assert normalise_answer("«Élan» – 3.5%") == "«élan» – 35", "signs beyond ASCII stay"
     assert normalise_chinese_answer(" 《红楼梦》（1791年）…… ") == "红楼梦1791年……"
-    assert chinese_answer_tokens("iphone 6s约4,999元，don't") == [
-        "iphone",
-        "6s",
-        "约",
-        "4,999",
-        "元",
-        "，",
-        "don't",
-    ]
+    tokens = ["iphone", "6s", "约", "4,999", "元", "(", "50％", ")", ",", "don't", "s.g.tan", "."]
+    assert chinese_answer_tokens("iphone 6s约4,999元(50％), don't s.g.tan.") == tokens
 
 
 def test_the_language_is_that_of_the_references():
@@ -231,6 +224,13 @@ def test_no_answer_is_right_only_when_none_is_given(references):
 
 def test_an_empty_answer_to_a_chinese_question_is_wrong():
     assert score_answer("", ["北京"]) == score_answer("。", ["北京"]) == (0.0, 0.0)
+
+
+def test_the_language_of_the_question_is_taken_where_it_is_given():
+    assert score_answer("以搭配Glade", ["Glade"]) == (0.0, 0.0)
+    assert score_answer("以搭配Glade", ["Glade"], chinese=True) == (0.0, pytest.approx(2 / 5))
+    scores = score_answers(["BCPL的", "the BCPL"], [["BCPL"], ["BCPL"]], chinese=[True, False])
+    assert scores.f1.tolist() == [pytest.approx(2 / 3), 1.0]
 
 
 def test_many_answers_have_a_score_each():
