@@ -34,6 +34,8 @@ logger = logging.getLogger("langmill")
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 HEAD = "head_config.json"
+OWN = "langmill_"
+"""Begins the keys that only langmill knows; Transformers passes over them."""
 TASKS: dict[Kind, str] = {"text": "SEQ_CLS", "tokens": "TOKEN_CLS", "span": "QUESTION_ANS"}
 """Their names of what a head is for."""
 PREFIX = "base_model.model."
@@ -381,6 +383,12 @@ def adapter_config(checkpoint: Checkpoint, *, base: str) -> dict[str, Any]:
     }
 
 
+def with_decisions(theirs: Mapping[str, Any], decisions: Mapping[str, float]) -> dict[str, Any]:
+    """Return a config.json with these decisions and no others."""
+    rest = {key: value for key, value in theirs.items() if not key.startswith(OWN)}
+    return rest | {OWN + name: value for name, value in decisions.items()}
+
+
 def save_adapter(folder: str | Path, checkpoint: Checkpoint, *, base: str) -> None:
     """Write the adapters on a checkpoint's model, without its body, as PEFT opens them; and the tokenizer.
 
@@ -392,7 +400,8 @@ def save_adapter(folder: str | Path, checkpoint: Checkpoint, *, base: str) -> No
         checkpoint.tokenizer.save(folder)
     family, model = FAMILIES[checkpoint.family], checkpoint.model
     if isinstance(model, Headed):
-        write_json(folder / HEAD, head_keys(head_layout(family, model.config.head.kind), model.config.head))
+        head = head_keys(head_layout(family, model.config.head.kind), model.config.head)
+        write_json(folder / HEAD, with_decisions(head, checkpoint.decisions))
     tensors = {
         name: model.get_parameter(pairing.ours[0]).detach().cpu()
         for name, pairing in head_weights(family, model).items()

@@ -18,7 +18,15 @@ import torch
 from torch import nn
 
 from langmill.checkpoint.adapters import CONFIG as ADAPTER_CONFIG
-from langmill.checkpoint.adapters import base_folder, is_adapter, load_adapter, stored_head
+from langmill.checkpoint.adapters import (
+    HEAD,
+    OWN,
+    base_folder,
+    is_adapter,
+    load_adapter,
+    stored_head,
+    with_decisions,
+)
 from langmill.checkpoint.gguf import GgufModel, open_gguf
 from langmill.checkpoint.heads import keep_known
 from langmill.checkpoint.locate import DEMOS, locate, read_object
@@ -63,6 +71,8 @@ class Checkpoint:
     """adapter_config.json as read, where an adapter was put on its base; else empty."""
     base: Path | None = None
     """Where that base was read from."""
+    decisions: dict[str, float] = field(default_factory=dict)
+    """How answers are read from a head's scores, such as a threshold: in config.json under OWN and the name."""
 
     def __post_init__(self) -> None:
         if not self.family:
@@ -99,7 +109,11 @@ def load_checkpoint(
         adapter = load_adapted(place, base)
         if merge:
             merge_adapters(base.model)
-        return replace(base, tokenizer=own or base.tokenizer, folder=place, adapter=adapter, base=base.folder)
+        decisions = read_decisions(read_object(place / HEAD)) if (place / HEAD).is_file() else base.decisions
+        own = own or base.tokenizer
+        return replace(
+            base, tokenizer=own, folder=place, adapter=adapter, base=base.folder, decisions=decisions
+        )
     packed = open_gguf(place) if place.is_file() else None
     source = place if packed else place / "config.json"
     theirs = packed.config if packed else read_object(source)
@@ -113,7 +127,8 @@ def load_checkpoint(
     load_weights(place, model, family, packed.tensors if packed else None)
     if isinstance(model, NgramDecoder):
         model.verify(str(place))
-    return Checkpoint(model.eval(), read, family.name, theirs, generation, place)
+    decisions = read_decisions(theirs)
+    return Checkpoint(model.eval(), read, family.name, theirs, generation, place, decisions=decisions)
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -135,6 +150,15 @@ def gives_answers(path: str | Path) -> bool:
         return read_object(place / ADAPTER_CONFIG).get("task_type") not in (None, "CAUSAL_LM")
     names = read_object(place / "config.json").get("architectures") or [""]
     return bool(ANSWERING.search(str(names[0])))
+
+
+def read_decisions(theirs: Mapping[str, Any]) -> dict[str, float]:
+    """Return the decisions that a config.json holds."""
+    return {
+        key.removeprefix(OWN): float(value)
+        for key, value in theirs.items()
+        if key.startswith(OWN) and isinstance(value, (int, float))
+    }
 
 
 def load_adapted(place: Path, base: Checkpoint) -> dict[str, Any]:
@@ -199,6 +223,7 @@ def save_checkpoint(
     dtype = str(next(checkpoint.model.parameters()).dtype).removeprefix("torch.")
     theirs = write_config(family, config, base=checkpoint.config, dtype=dtype)
     theirs |= token_ids(theirs, tokenizer)
+    theirs = with_decisions(theirs, checkpoint.decisions)
     if config.encoder and config.decoder:
         end, pad = theirs["eos_token_id"], theirs["pad_token_id"]
         if theirs.get(START) is None and isinstance(end, int) and pad is not None:

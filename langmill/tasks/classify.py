@@ -80,10 +80,12 @@ class Classifying:
     fitted: tuple[str, ...] = ()
     own_settings = "labels"
     by_token = False
+    roles: tuple[str, ...] = ()
 
     def __init__(self, settings: LabelSettings | None = None, weights: Tensor | None = None) -> None:
         """weights: (L,), how much each label counts."""
         self.settings, self.weights = settings or LabelSettings(), weights
+        self.decisions: dict[str, float] = {}
 
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
@@ -103,6 +105,8 @@ class Classifying:
     def texts(self, example: ClassExample) -> tuple[str, ...]:
         """Return the text, or both."""
         return (example.text, example.pair) if example.pair else (example.text,)
+
+    group = texts
 
     def stratum(self, example: ClassExample) -> str:
         """Return the labels."""

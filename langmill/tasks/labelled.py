@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -69,6 +69,8 @@ class Encoded:
     """(rows,), the number of each row's example."""
     cut: int = 0
     """Examples of which some part is not read."""
+    notes: Sequence[str] = ()
+    """What else is to be said of them, in sentences."""
 
 
 class HeadedTask(StepTask, Protocol):
@@ -76,6 +78,10 @@ class HeadedTask(StepTask, Protocol):
 
     by_token: bool
     """Whether there is a target for each token."""
+    roles: tuple[str, ...]
+    """Roles of `SpecialTokens` that its tokenizers have beyond the usual ones."""
+    decisions: dict[str, float]
+    """How answers are read from scores; `figures` may settle it on held-out examples, and it is saved with the model."""
 
     def read(
         self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
@@ -83,7 +89,10 @@ class HeadedTask(StepTask, Protocol):
         """Return the examples of files; answers: they are needed."""
 
     def texts(self, example: Any) -> tuple[str, ...]:
-        """Return what a tokenizer learns from, and by which equal examples are known."""
+        """Return what a tokenizer learns from."""
+
+    def group(self, example: Any) -> tuple[str, ...]:
+        """Return what equal examples share: they are held out together."""
 
     def stratum(self, example: Any) -> str:
         """Return the label by whose shares examples are held out; empty: by chance alone."""
@@ -182,7 +191,7 @@ def hold_out(
     share = max(share, min(MOST_HELD_OUT, LEAST_HELD_OUT / len(examples)))
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, example in enumerate(examples):
-        groups[task.texts(example)].append(number)
+        groups[task.group(example)].append(number)
     strata: dict[str, list[tuple[float, list[int]]]] = defaultdict(list)
     for texts, members in groups.items():
         strata[task.stratum(examples[members[0]])].append(
@@ -233,7 +242,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     seed_everything(settings.seed)
     make = partial(new_headed, task, head, tokenizer)
     generator = torch.Generator().manual_seed(settings.seed)
-    checkpoint = None if source is None else with_head(source, head, generator)
+    checkpoint = None if source is None else with_head(source, head, generator, task.decisions)
     segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
     encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
     train, held_out = encode(corpus.train), encode(corpus.held_out)
@@ -241,6 +250,8 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         warn(
             f"{train.cut} of {len(corpus.train)} examples are longer than {limit} tokens; their rest is not read"
         )
+    for note in train.notes:
+        warn(note)
     tokens = sum(len(row.ids) for row in train.rows)
     settings = fill_length(settings, len(train.rows), continues=continues)
     micro_tokens = MICRO_TOKENS[device.type]
@@ -271,7 +282,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         settings, course, checkpoint, device=device, dtype=dtype, deadline=deadline, here=here
     )
     if checkpoint is None:
-        checkpoint = Checkpoint(model, tokenizer)
+        checkpoint = Checkpoint(model, tokenizer, decisions=task.decisions)
     job = Job(
         model=model,
         loader=loader(plan.settings.batch),
@@ -282,6 +293,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         micro_batch=settings.micro_batch or len(train.rows),
         flops_per_token=plan.flops_per_token,
         peak_flops=plan.peak_flops * here.size,
+        rises=True,
         keeps_best=True,
         facts={
             "tokens_per_step": plan.settings.batch * course.row_tokens,
@@ -311,7 +323,7 @@ def open_words(
     if source is not None:
         assert source.tokenizer is not None
         return source.tokenizer
-    roles = ("cls", "sep") if settings.model.family == "bert" else ()
+    roles = ("cls", "sep") if settings.model.family == "bert" else task.roles
     with request.here.main_first():
         return open_tokenizer(corpus, settings, roles=roles)
 
@@ -349,13 +361,21 @@ def new_headed(
     return with_head(Checkpoint(body, tokenizer), head, generator).model
 
 
-def with_head(checkpoint: Checkpoint, wanted: HeadConfig, generator: torch.Generator) -> Checkpoint:
-    """Return the checkpoint under a head for the labels that are wanted, built as its family builds one."""
+def with_head(
+    checkpoint: Checkpoint,
+    wanted: HeadConfig,
+    generator: torch.Generator,
+    decisions: dict[str, float] | None = None,
+) -> Checkpoint:
+    """Return the checkpoint under a head for the labels that are wanted, built as its family builds one.
+
+    decisions: those that will be saved with it.
+    """
     own = checkpoint.model.config.output_stack.dropout
     head = head_for(
         FAMILIES[checkpoint.family], wanted.kind, wanted.labels, multi_label=wanted.multi_label, dropout=own
     )
-    return put_head(checkpoint, head, generator)
+    return replace(put_head(checkpoint, head, generator), decisions={} if decisions is None else decisions)
 
 
 def objective_of(task: HeadedTask, model: Any, batch: LabelledBatch) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -360,7 +361,7 @@ def save_run(checkpoint: Checkpoint, base: str, folder: Path, model: Any) -> Non
 
     base: what an adapter says of where its model lies.
     """
-    now = Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config)
+    now = replace(checkpoint, model=model)
     if adapted_layers(model):
         save_adapter(folder, now, base=base)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ class PairEncoding:
     """Where the second text begins."""
     cut: tuple[int, int]
     """Tokens left out at the end of the first text and of the second."""
+
+
+@dataclass(frozen=True)
+class PairFrame:
+    """What stands before, between and behind two texts in a row, as ids."""
+
+    before: list[int]
+    between: list[int]
+    behind: list[int]
+    segments: list[int]
+    """Of the five parts: before, the first text, between, the second text, behind."""
 
 
 class Tokenizer:
@@ -168,6 +180,21 @@ class Tokenizer:
         inner = [place for place, part in enumerate(whole.sequence_ids) if part == 0]
         begin, end = (inner[0], inner[-1] + 1) if inner else (len(whole.ids), len(whole.ids))
         return whole.ids[:begin], whole.ids[end:]
+
+    @functools.cached_property
+    def around_pair(self) -> PairFrame:
+        """What is put around two texts; of a tokenizer without a layout for them its end token between and behind."""
+        whole = self.backend.encode("a", "a")
+        first, second = (
+            [place for place, part in enumerate(whole.sequence_ids) if part == text] for text in (0, 1)
+        )
+        cuts = [0, first[0], first[-1] + 1, second[0], second[-1] + 1, len(whole.ids)]
+        parts = [slice(*ends) for ends in pairwise(cuts)]
+        before, _, between, _, behind = (whole.ids[part] for part in parts)
+        if not between and self.eos_id is not None:
+            return PairFrame(before, [self.eos_id], behind or [self.eos_id], [0] * 5)
+        kinds = [whole.type_ids[part] for part in parts]
+        return PairFrame(before, between, behind, [kind[0] if kind else 0 for kind in kinds])
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of `text`.

@@ -255,15 +255,17 @@ class Trainer:
 
     def finish(self, tracker: Tracker) -> dict[str, float]:
         """Save the run's end and return its metrics: where the best weights met are kept, theirs."""
-        self.save()
+        # Measured first: what an evaluation settles is saved with the weights.
         metrics = {} if self.out_of_patience else self.judge(tracker)
+        self.save()
         if self.best_weights is None or not self.stale:
             return metrics
         # Only the checkpoint goes back to the best: the state stays what it was, to be gone on from.
         self.shown.load_state_dict(self.best_weights, strict=False)
+        metrics = self.measure(tracker)
         if self.here.is_main:
             self.job.save_model(self.folder, self.shown)
-        return self.measure(tracker)
+        return metrics
 
 
 def train(

@@ -1,0 +1,299 @@
+"""Question answering: the piece of a text that answers a question, or that there is none. [tasks]"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from langmill.batches.labelled import LabelledBatch
+from langmill.checkpoint import Checkpoint
+from langmill.core.errors import ConfigError, DataError
+from langmill.metrics.answers import best_no_answer_threshold, is_chinese, score_answers
+from langmill.models.heads import HeadConfig
+from langmill.models.protocol import device_of
+from langmill.objectives.labels import extent_loss
+from langmill.tasks.assessment import Assessment, ratio_score
+from langmill.tasks.base import Lesson, Request, Text, Use
+from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
+from langmill.tasks.mlm import MaskedLanguageModelling
+from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.qa_windows import (
+    Candidates,
+    Windows,
+    answer_places,
+    cut_windows,
+    gather_candidates,
+    longest_answer,
+    read_window,
+)
+from langmill.text.documents import ReadReport
+from langmill.text.labelled_questions import QuestionExample, read_questions
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.training.settings import DataSettings, ModelSettings, TrainSettings
+
+SHOWN = 5
+"""Candidates that a result tells of."""
+THRESHOLD = "null_threshold"
+"""The decision above which odds there is said to be no answer; a model without one always answers."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A piece of the context that may be the answer; without text: that there is none."""
+
+    text: str
+    begin: int
+    end: int
+    """`context[begin:end] == text`."""
+    probability: float
+    """Among the best twenty and no answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model finds in a context."""
+
+    text: str
+    """A piece of the context as it stands there; empty: there is no answer."""
+    begin: int
+    end: int
+    """`context[begin:end] == text`."""
+    probability: float
+    """Among the best twenty and no answer."""
+    alternatives: tuple[Candidate, ...]
+    """The likeliest candidates, best first."""
+
+    def columns(self) -> dict[str, Any]:
+        """Return what a row of results says."""
+        return {
+            "answer": self.text,
+            "answer_start": self.begin,
+            "answer_end": self.end,
+            "probability": self.probability,
+        }
+
+
+def answer_of(found: Candidates, context: str, threshold: float) -> Answer:
+    """Return the best candidate, or that there is no answer where its odds are above `threshold`.
+
+    >>> answer_of(Candidates({(0, 2): 3.0, (3, 5): 3.0}, 0.0), "ab cd", math.inf).text
+    'ab'
+    >>> answer_of(Candidates({(0, 2): 3.0}, 4.0), "ab cd", 0.5).text
+    ''
+    """
+    pieces = [*found.spans, (0, 0)]
+    scores = np.array([*found.spans.values(), found.none])
+    chances = np.exp(scores - scores.max())
+    chances /= chances.sum()
+    listed = [
+        Candidate(context[begin:end], begin, end, float(chance))
+        for (begin, end), chance in zip(pieces, chances)
+    ]
+    chosen = listed[-1] if found.odds > threshold or not found.spans else listed[0]
+    known = listed if math.isfinite(threshold) else listed[:-1]
+    best = sorted(known, key=lambda each: -each.probability)[:SHOWN]
+    return Answer(chosen.text, chosen.begin, chosen.end, chosen.probability, tuple(best))
+
+
+class QuestionAnswering:
+    """`langmill train qa`: learn to find answers in texts."""
+
+    name = "qa"
+    use = Use(
+        "question answerer",
+        "question-answering",
+        "AutoModelForQuestionAnswering",
+        'model.predict([("question", "context")])[0].text',
+        ("predict {} 'a question' --pair 'a context'", "evaluate {} FILE"),
+    )
+    families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = (
+        MaskedLanguageModelling.families
+    )
+    """All read a text in both directions: where an answer begins what follows tells."""
+    fitted: tuple[str, ...] = ()
+    own_settings = ""
+    by_token = False
+    roles: tuple[str, ...] = ("cls", "sep")
+
+    def __init__(self) -> None:
+        self.decisions: dict[str, float] = {}
+
+    def learn(self, request: Request) -> Lesson:
+        """Read the questions, make or open a model, and put a head on it."""
+        return prepare(request, QuestionAnswering())
+
+    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+        """See that it is one stack."""
+        if model.config.encoder is not None and model.config.decoder is not None:
+            raise ConfigError("qa goes on from an encoder or a decoder; this checkpoint has both")
+
+    def read(
+        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
+    ) -> list[QuestionExample]:
+        """Return the questions of files."""
+        return list(read_questions(paths, settings, report, need_labels=answers))
+
+    def texts(self, example: QuestionExample) -> tuple[str, ...]:
+        """Return the question and the context."""
+        return example.question, example.context
+
+    def group(self, example: QuestionExample) -> tuple[str, ...]:
+        """Return the context: whoever has seen one question about it knows it."""
+        return (example.context,)
+
+    def stratum(self, example: QuestionExample) -> str:
+        """Return nothing: contexts have no labels."""
+        return ""
+
+    def head(self, examples: Sequence[QuestionExample], settings: TrainSettings) -> HeadConfig:
+        """Return a head for spans."""
+        if all(example.impossible for example in examples):
+            raise DataError("no question has an answer; there is nothing to learn")
+        return HeadConfig(kind="span")
+
+    def encode(
+        self,
+        examples: Sequence[QuestionExample],
+        tokenizer: Tokenizer,
+        head: HeadConfig,
+        *,
+        limit: int,
+        segments: bool,
+    ) -> Encoded:
+        """Return the windows of each question."""
+        found = cut_windows(examples, tokenizer, limit=limit, segments=segments)
+        return Encoded(found.rows, found.owners, notes=found.notes)
+
+    def loss(self, scores: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of where answers begin and end."""
+        valid = answer_places(batch.targets, scores.shape[1])
+        return extent_loss(scores, batch.targets[:, :2], valid)
+
+    def figures(
+        self,
+        scores: Sequence[NDArray[np.float32]],
+        examples: Sequence[QuestionExample],
+        encoded: Encoded,
+        head: HeadConfig,
+    ) -> dict[str, float]:
+        """Return F1 and exact match; where some questions have no answer, with the threshold that is best for F1."""
+        found = candidates_of(
+            Windows(encoded.rows, encoded.owners, 0, 0),  # type: ignore[arg-type]
+            examples,
+            enumerate(scores),
+        )
+        if any(example.impossible for example in examples):
+            self.decisions[THRESHOLD] = best_threshold(found, examples)
+        assessment = self.assess(found, examples, self.decisions)
+        return {name: assessment.figures[name] for name in ("f1", "exact_match")}
+
+    def assess(
+        self,
+        found: Sequence[Candidates],
+        examples: Sequence[QuestionExample],
+        decisions: Mapping[str, float],
+    ) -> Assessment:
+        """Return all metrics of what was found; the main one is F1."""
+        threshold = decisions.get(THRESHOLD, math.inf)
+        answers = [
+            answer_of(each, example.context, threshold).text for each, example in zip(found, examples)
+        ]
+        return assess_answers(answers, examples)
+
+    def outputs(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> list[Candidates]:
+        """Return what the model holds possible of each question."""
+        model, tokenizer = checkpoint.model, checkpoint.tokenizer
+        assert tokenizer is not None
+        stack = model.config.output_stack
+        limit = min(stack.max_positions, LONGEST_TOKENS)
+        windows = cut_windows(examples, tokenizer, limit=limit, segments=stack.segments > 1)
+        micro_tokens = MICRO_TOKENS[device_of(model).type]
+        batches = score_rows(model, windows.rows, micro_tokens=micro_tokens)
+        rows = ((n, row) for numbers, _, got in batches for n, row in zip(numbers, got.cpu().numpy()))
+        return candidates_of(windows, examples, rows)
+
+    def evaluate(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> Assessment:
+        """Answer questions and compare with their answers."""
+        return self.assess(self.outputs(checkpoint, examples), examples, checkpoint.decisions)
+
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Answer]:
+        """Answer questions, each given as (question, context)."""
+        examples = []
+        for text in inputs:
+            if isinstance(text, str):
+                raise DataError(
+                    f"the question {text[:40]!r} has no context to find its answer in; give one with --pair"
+                )
+            examples.append(QuestionExample("", *text))
+        threshold = checkpoint.decisions.get(THRESHOLD, math.inf)
+        found = self.outputs(checkpoint, examples)
+        return [answer_of(each, example.context, threshold) for each, example in zip(found, examples)]
+
+    def score(self, results: Sequence[Answer], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return F1 and exact match of results, against the texts that are right for each; none: there is no answer."""
+        if len(results) != len(references):
+            raise DataError(
+                f"{len(results)} results and {len(references)} references; one for each is needed"
+            )
+        scores = score_answers([found.text for found in results], references)
+        return {"exact_match": float(scores.exact.mean()), "f1": float(scores.f1.mean())}
+
+
+def candidates_of(
+    windows: Windows, examples: Sequence[QuestionExample], scores: Iterable[tuple[int, NDArray[np.float32]]]
+) -> list[Candidates]:
+    """Return the candidates of each question. scores: (row number, (T, 2)) of all rows, in any order."""
+    parts: dict[int, list[Any]] = defaultdict(list)
+    for number, row in scores:
+        owner = int(windows.owners[number])
+        example = examples[owner]
+        longest = longest_answer(example.question)
+        parts[owner].append(read_window(windows.rows[number], row, example.context, longest=longest))
+    return [gather_candidates(parts[number]) for number in range(len(examples))]
+
+
+def best_threshold(found: Sequence[Candidates], examples: Sequence[QuestionExample]) -> float:
+    """Return the threshold with the best F1."""
+    answers = [answer_of(each, example.context, math.inf).text for each, example in zip(found, examples)]
+    return best_no_answer_threshold(
+        [each.odds for each in found],
+        scores_of_answers(answers, examples)[1],
+        [not example.impossible for example in examples],
+    ).threshold
+
+
+def scores_of_answers(
+    answers: Sequence[str], examples: Sequence[QuestionExample]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return exact match and F1 of each answer, by the rules of its question's language."""
+    references = [[answer.text for answer in example.answers] for example in examples]
+    chinese = [is_chinese(example.question) for example in examples]
+    scores = score_answers(answers, references, chinese=chinese)
+    return scores.exact, scores.f1
+
+
+def assess_answers(answers: Sequence[str], examples: Sequence[QuestionExample]) -> Assessment:
+    """Return all metrics of answers, empty where there is said to be none. The main one is F1."""
+    exact, f1 = scores_of_answers(answers, examples)
+    figures: dict[str, Any] = {"exact_match": float(exact.mean()), "f1": float(f1.mean())}
+    impossible = np.array([example.impossible for example in examples])
+    if impossible.any():
+        parts = {"has answer": ~impossible, "no answer": impossible}
+        figures["by_kind"] = {
+            name: {
+                "exact_match": float(exact[part].mean()),
+                "f1": float(f1[part].mean()),
+                "questions": int(part.sum()),
+            }
+            for name, part in parts.items()
+            if part.any()
+        }
+    return Assessment(figures, "f1", ratio_score(f1, np.ones(len(f1))), exact == 1)
