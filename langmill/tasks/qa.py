@@ -203,9 +203,7 @@ class QuestionAnswering:
     ) -> Assessment:
         """Return all metrics of what was found; the main one is F1."""
         threshold = decisions.get(THRESHOLD, math.inf)
-        answers = [
-            answer_of(each, example.context, threshold).text for each, example in zip(found, examples)
-        ]
+        answers = [answer_of(each, example.context, threshold).text for each, example in zip(found, examples)]
         return assess_answers(answers, examples)
 
     def outputs(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> list[Candidates]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ LONGEST_ANSWER = {False: 30, True: 60}
 """Tokens of an answer, and of one to a question with Chinese characters, which take a token each."""
 CANDIDATES = 20
 """Best spans of a question that are looked at further (`n_best_size` of SQuAD's scripts)."""
+INSIDE = re.compile(r"(?=[^\W\d_\u0e00-\U0010ffff]{2}|\d\d)")
+"""Before two letters or two digits, between which no answer begins or ends. From U+0E00 on scripts set no space
+between words (Thai, Chinese, Japanese), or write particles onto them (Korean)."""
 KEPT_CONTEXTS = 16
 """Contexts whose tokens are remembered: questions about one mostly stand together."""
 
@@ -176,11 +180,11 @@ def read_window(
 ) -> tuple[dict[tuple[int, int], float], float]:
     """Return the best CANDIDATES spans of a window, none above `longest` tokens, and the score of no answer.
 
-    scores: (T, 2). A span counts the score of its begin and of its end (Devlin et al. 2019, section 4.2). White space at
-    its ends is left out.
+    scores: (T, 2). A span counts the score of its begin and of its end (Devlin et al. 2019, section 4.2). It consists of
+    whole words, and white space at its ends is left out.
     """
     none, first, end = window.target[2:]
-    begins, ends = scores[first:end, 0], scores[first:end, 1]
+    begins, ends = np.where(within_words(window.places, context), -np.inf, scores[first:end]).T
     longest = min(longest, len(begins))
     found: dict[tuple[int, int], float] = {}
     if longest:
@@ -196,6 +200,20 @@ def read_window(
             if piece[0] < piece[1]:
                 found[piece] = max(float(flat[number]), found.get(piece, -math.inf))
     return found, float(scores[none].sum())
+
+
+def within_words(places: NDArray[np.int32], context: str) -> NDArray[np.bool_]:
+    """Return whether tokens begin within a word, and whether they end so, (C, 2).
+
+    >>> within_words(np.array([[0, 2], [2, 4], [4, 6]]), "John 12").tolist()
+    [[False, True], [True, False], [False, True]]
+    """
+    if not len(places):
+        return np.zeros((0, 2), bool)
+    low, high = int(places[0, 0]), int(places[-1, 1])
+    around = max(0, low - 1)
+    inside = [match.start() + 1 + around for match in INSIDE.finditer(context[around : high + 1])]
+    return np.isin(places, inside)
 
 
 def gather_candidates(
