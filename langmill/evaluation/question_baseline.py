@@ -20,7 +20,7 @@ from langmill.text.segmentation import HAN, words
 NAME = "TF-IDF window"
 ANSWER_WORDS = 4
 """Words of an answer at most. Answers in Chinese data are often clauses: there it is the whole sentence."""
-SENTENCE = re.compile(r"[^\n.!?。！？；]+(?:[.!?](?!\s)[^\n.!?。！？；]*)*")
+SENTENCE = re.compile(r"[^\n.!?。！？；]+(?:[.!?](?=\S)[^\n.!?。！？；]*)*")
 """A dot within a number or a name ends no sentence."""
 
 Word = tuple[str, int, int]

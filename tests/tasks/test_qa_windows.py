@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -109,8 +110,8 @@ def test_windows_cover_everything_once_or_in_their_overlap(count, size):
     assert ends[0][0] == 0 and ends[-1][1] == count
     overlap = min(OVERLAP_TOKENS, size // 2)
     assert all(end - begin == size for begin, end in ends[:-1])
-    assert all(a[1] - b[0] == overlap for a, b in zip(ends, ends[1:]))
-    assert all(b[1] > a[1] for a, b in zip(ends, ends[1:])), "no window is within the one before"
+    assert all(a[1] - b[0] == overlap for a, b in pairwise(ends))
+    assert all(b[1] > a[1] for a, b in pairwise(ends)), "no window is within the one before"
 
 
 def test_an_answer_is_in_every_window_that_holds_it_whole(tokenizers):

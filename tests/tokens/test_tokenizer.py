@@ -309,3 +309,18 @@ def test_a_tokenizer_without_a_layout_joins_pairs() -> None:
     tokenizer = train_tokenizer(["ab"], kind="char")
     pair = tokenizer.encode_pair("ab", "b")
     assert (pair.ids, pair.segments) == (tokenizer.encode("abb"), [0, 0, 0])
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe", "wordpiece", "unigram"])
+def test_what_stands_around_a_pair(trained: dict[str, Tokenizer], kind: str) -> None:
+    frame = trained[kind].around_pair
+    pair = trained[kind].encode_pair("the fox", "dog")
+    first, second = (trained[kind].encode(text) for text in ("the fox", "dog"))
+    parts = [frame.before, first, frame.between, second, frame.behind]
+    if kind in ("wordpiece", "unigram"):
+        assert [number for part in parts for number in part] == pair.ids
+        kinds = [kind for kind, part in zip(frame.segments, parts) for _ in part]
+        assert kinds == pair.segments
+    else:  # no layout of its own
+        end = [trained[kind].eos_id]
+        assert (frame.before, frame.between, frame.behind, frame.segments) == ([], end, end, [0] * 5)
