@@ -165,7 +165,8 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
     else:
         examples, held_out = hold_out(examples, task, share=settings.data.held_out, seed=settings.seed)
         split = (
-            f"{plural(len(held_out), 'example')} of {len(examples) + len(held_out):,} held out, label by label, chosen"
+            f"{plural(len(held_out), 'example')} of {len(examples) + len(held_out):,} held out,"
+            f"{' label by label,' if task.stratum(held_out[0]) else ''} chosen"
             f" by the digest of their text with seed {settings.seed}."
         )
     for reason, count in sorted(report.skipped.items()):

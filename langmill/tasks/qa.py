@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from langmill.batches.labelled import LabelledBatch
 from langmill.checkpoint import Checkpoint
 from langmill.core.errors import ConfigError, DataError
+from langmill.core.log import warn
 from langmill.metrics.answers import best_no_answer_threshold, is_chinese, score_answers
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
@@ -27,6 +28,7 @@ from langmill.tasks.mlm import MaskedLanguageModelling
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.tasks.qa_windows import (
     Candidates,
+    Window,
     Windows,
     answer_places,
     cut_windows,
@@ -185,11 +187,7 @@ class QuestionAnswering:
         head: HeadConfig,
     ) -> dict[str, float]:
         """Return F1 and exact match; where some questions have no answer, with the threshold that is best for F1."""
-        found = candidates_of(
-            Windows(encoded.rows, encoded.owners, 0, 0),  # type: ignore[arg-type]
-            examples,
-            enumerate(scores),
-        )
+        found = candidates_of(encoded, examples, enumerate(scores))
         if any(example.impossible for example in examples):
             self.decisions[THRESHOLD] = best_threshold(found, examples)
         assessment = self.assess(found, examples, self.decisions)
@@ -213,6 +211,8 @@ class QuestionAnswering:
         stack = model.config.output_stack
         limit = min(stack.max_positions, LONGEST_TOKENS)
         windows = cut_windows(examples, tokenizer, limit=limit, segments=stack.segments > 1)
+        for note in windows.notes:
+            warn(note)
         micro_tokens = MICRO_TOKENS[device_of(model).type]
         batches = score_rows(model, windows.rows, micro_tokens=micro_tokens)
         rows = ((n, row) for numbers, _, got in batches for n, row in zip(numbers, got.cpu().numpy()))
@@ -246,7 +246,9 @@ class QuestionAnswering:
 
 
 def candidates_of(
-    windows: Windows, examples: Sequence[QuestionExample], scores: Iterable[tuple[int, NDArray[np.float32]]]
+    windows: Windows | Encoded,
+    examples: Sequence[QuestionExample],
+    scores: Iterable[tuple[int, NDArray[np.float32]]],
 ) -> list[Candidates]:
     """Return the candidates of each question. scores: (row number, (T, 2)) of all rows, in any order."""
     parts: dict[int, list[Any]] = defaultdict(list)
@@ -254,7 +256,9 @@ def candidates_of(
         owner = int(windows.owners[number])
         example = examples[owner]
         longest = longest_answer(example.question)
-        parts[owner].append(read_window(windows.rows[number], row, example.context, longest=longest))
+        window = windows.rows[number]
+        assert isinstance(window, Window)
+        parts[owner].append(read_window(window, row, example.context, longest=longest))
     return [gather_candidates(parts[number]) for number in range(len(examples))]
 
 

@@ -54,6 +54,11 @@ class Window(LabelledRow):
     places: NDArray[np.int32]
     """(C, 2), the characters of the context that each of the window's tokens covers, [begin, end)."""
 
+    @property
+    def holds_answer(self) -> bool:
+        """Whether an answer stands whole in the window."""
+        return bool(self.target[0] != self.target[2])
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -73,61 +78,79 @@ class Windows:
         found = []
         if self.questions_cut:
             found.append(
-                f"{plural(self.questions_cut, 'question')} cut: they may take a quarter of a row; raise --model.context"
+                f"{plural(self.questions_cut, 'question')} not read to the end: a quarter of a row is theirs"
             )
         if self.lost:
             found.append(
-                f"{plural(self.lost, 'answer')} longer than what windows of a context share, so that none holds it whole;"
-                " these questions are learned as if they had none"
+                f"the answers to {plural(self.lost, 'question')} stand whole in no window of the context, of which each"
+                f" shares at most {OVERLAP_TOKENS} tokens with the next; they can be neither learned nor found"
             )
         return found
+
+
+class Cutter:
+    """Makes rows of questions."""
+
+    def __init__(self, tokenizer: Tokenizer, *, limit: int, segments: bool) -> None:
+        """limit: tokens of a row. segments: the model tells them apart.
+
+        Raises ConfigError where `limit` leaves no room.
+        """
+        self.tokenizer, self.segments = tokenizer, segments
+        self.frame = frame = tokenizer.around_pair
+        self.room = limit - len(frame.before) - len(frame.between) - len(frame.behind)
+        if self.room < LEAST_ROOM:
+            raise ConfigError(
+                f"--model.context {limit}: questions and their contexts need rows of at least"
+                f" {limit - self.room + LEAST_ROOM} tokens"
+            )
+        cls = tokenizer.cls_id
+        self.none = frame.before.index(cls) if cls is not None and cls in frame.before else -1
+        self.tokens_of = functools.lru_cache(KEPT_CONTEXTS)(self._tokens_of)
+
+    def _tokens_of(self, context: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return ids (N,) and the characters that they cover (N, 2)."""
+        found = np.array(self.tokenizer.encode_offsets(context), np.int32).reshape(-1, 3)
+        return np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1:])
+
+    def question(self, text: str) -> tuple[list[int], bool]:
+        """Return the ids of a question, and whether some are left out."""
+        ids, most = self.tokenizer.encode(text), self.room // QUESTION_SHARE
+        return ids[:most], len(ids) > most
+
+    def rows(self, example: QuestionExample, question: list[int]) -> Iterator[Window]:
+        """Yield a row for each window of the context."""
+        frame = self.frame
+        ids, places = self.tokens_of(example.context)
+        spans = answer_tokens(example, places)
+        head = np.array([*frame.before, *question, *frame.between], np.int32)
+        for begin, end in window_ends(len(ids), self.room - len(question)):
+            row = np.concatenate([head, ids[begin:end], np.array(frame.behind, np.int32)])
+            none, shift = self.none % len(row), len(head) - begin
+            held = ((a + shift, b + shift) for a, b in spans if a >= begin and b < end)
+            first, last = next(held, (none, none))
+            sizes = [len(frame.before), len(question), len(frame.between), end - begin, len(frame.behind)]
+            kinds = np.repeat(np.array(frame.segments, np.int8), sizes) if self.segments else None
+            target = np.array([first, last, none, len(head), end + shift])
+            yield Window(row, target, kinds, places=places[begin:end])
 
 
 def cut_windows(
     examples: Sequence[QuestionExample], tokenizer: Tokenizer, *, limit: int, segments: bool
 ) -> Windows:
-    """Return rows of at most `limit` tokens. segments: the model tells them apart.
-
-    Raises ConfigError where `limit` leaves no room.
-    """
-
-    @functools.lru_cache(KEPT_CONTEXTS)
-    def tokens_of(context: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        found = np.array(tokenizer.encode_offsets(context), np.int32).reshape(-1, 3)
-        return np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1:])
-
-    frame = tokenizer.around_pair
-    room = limit - len(frame.before) - len(frame.between) - len(frame.behind)
-    if room < LEAST_ROOM:
-        raise ConfigError(
-            f"--model.context {limit}: questions and their contexts need rows of at least {limit - room + LEAST_ROOM} tokens"
-        )
-    none = frame.before.index(tokenizer.cls_id) if tokenizer.cls_id in frame.before else -1
+    """Return rows of at most `limit` tokens; see `Cutter`."""
+    cutter = Cutter(tokenizer, limit=limit, segments=segments)
     rows: list[Window] = []
     owners: list[int] = []
-    cut = lost = 0
+    questions_cut = lost = 0
     for number, example in enumerate(examples):
-        question = tokenizer.encode(example.question)
-        cut += len(question) > room // QUESTION_SHARE
-        question = question[: room // QUESTION_SHARE]
-        ids, places = tokens_of(example.context)
-        spans = answer_tokens(example, places)
-        head = np.array([*frame.before, *question, *frame.between], np.int32)
-        held = False
-        for begin, end in window_ends(len(ids), room - len(question)):
-            row = np.concatenate([head, ids[begin:end], np.array(frame.behind, np.int32)])
-            nothing = none % len(row)
-            first, last = next((s for s in spans if s[0] >= begin and s[1] < end), (-1, -1))
-            shift = len(head) - begin
-            answer = [first + shift, last + shift] if first >= 0 else [nothing, nothing]
-            held |= first >= 0
-            sizes = [len(frame.before), len(question), len(frame.between), end - begin, len(frame.behind)]
-            kinds = np.repeat(np.array(frame.segments, np.int8), sizes) if segments else None
-            target = np.array([*answer, nothing, len(head), len(head) + end - begin])
-            rows.append(Window(row, target, kinds, places=places[begin:end]))
-            owners.append(number)
-        lost += bool(example.answers) and not held
-    return Windows(rows, np.array(owners, np.int64), cut, lost)
+        question, is_cut = cutter.question(example.question)
+        own = list(cutter.rows(example, question))
+        rows += own
+        owners += [number] * len(own)
+        questions_cut += is_cut
+        lost += bool(example.answers) and not any(row.holds_answer for row in own)
+    return Windows(rows, np.array(owners, np.int64), questions_cut, lost)
 
 
 def window_ends(count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -154,10 +177,10 @@ def answer_tokens(example: QuestionExample, places: NDArray[np.int32]) -> list[t
     return found
 
 
-def answer_places(batch_targets: Tensor, tokens: int) -> Tensor:
-    """Return which of a row's tokens an answer can begin or end at, (B, T): its window's, and the one for "no answer"."""
-    at = torch.arange(tokens, device=batch_targets.device)
-    none, first, end = batch_targets[:, 2:].T[:, :, None]
+def answer_places(targets: Tensor, tokens: int) -> Tensor:
+    """Return where an answer can begin or end, (B, T): in the window, or at the place of "no answer". targets: (B, 5)."""
+    at = torch.arange(tokens, device=targets.device)
+    none, first, end = targets[:, 2:].T[:, :, None]
     return ((at >= first) & (at < end)) | (at == none)
 
 
