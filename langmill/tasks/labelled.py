@@ -286,6 +286,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         micro_batch=settings.micro_batch or len(train.rows),
         flops_per_token=plan.flops_per_token,
         peak_flops=plan.peak_flops * here.size,
+        rises=True,
         keeps_best=True,
         facts={
             "tokens_per_step": plan.settings.batch * course.row_tokens,
