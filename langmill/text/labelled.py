@@ -120,13 +120,11 @@ def columns_of(fields: Mapping[str, Any], settings: LabelledSettings, need_label
         text = one_of([name for name in fields if name != pair], TEXTS, given, "--text-field")
     others = [name for name in fields if name not in (text, pair)]
     try:
-        label = one_of(others, LABELS, settings.label_field, "--label-field")
+        label = one_of(others, LABELS, settings.label_field, "--label-field", reason="missing label")
     except NoColumn as error:
         if not need_labels:
             return Columns(text, pair, "")
-        if len(others) < len(fields):
-            raise NoColumn(error.reason, f"{error}; the text is {text!r}") from error
-        raise
+        raise NoColumn(error.reason, f"{error}; the text is {text!r}") from error
     return Columns(text, pair, label)
 
 

@@ -15,9 +15,8 @@ from typing import Any
 from langmill.core.errors import DataError
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_rows import (
-    PAIRS as CLASS_PAIRS,
-)
-from langmill.text.labelled_rows import (
+    DEFAULTS,
+    PAIRS,
     BadRow,
     LabelledSettings,
     NoColumn,
@@ -34,14 +33,14 @@ from langmill.text.labelled_rows import (
 from langmill.text.paths import expand, kind_of
 from langmill.text.streams import text_lines
 
-PAIRS = (
+BELONGING = (
     *(("text", "positive"), ("anchor", "positive"), ("query", "positive"), ("sentence", "positive")),
     *(("source", "target"), ("query", "document"), ("query", "passage"), ("question", "answer")),
-    *(("word1", "word2"), *CLASS_PAIRS),
+    *(("word1", "word2"), *PAIRS),
 )
 """What the two columns are called."""
-SCORES = ("label", "score", "similarity", "relatedness", "similarity_score", "relatedness_score")
-"""What the column of the score is called; `label` only where its name is not another's."""
+SCORES = ("score", "similarity", "relatedness", "similarity_score", "relatedness_score", "label")
+"""What the column of the score is called."""
 NEGATIVE = re.compile(r"(hard_)?neg(ative)?s?(_?\d+)?")
 """What the columns of texts that do not belong are called."""
 LANGUAGE = re.compile(
@@ -49,6 +48,8 @@ LANGUAGE = re.compile(
     "uk|ur|vi|zh|src|tgt|trg)([-_][A-Za-z]{2,4})?"
 )
 """The name of a language, which tells that the first line of parallel text is a head."""
+
+UNSAID = (DEFAULTS["--text-field"], DEFAULTS["--pair-field"])
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,11 @@ def headless(path: Path, settings: LabelledSettings) -> tuple[str, ...] | None:
 
     None: the columns are told from their names.
     """
-    if kind_of(path) != "tsv" or settings.text_field != "text" or settings.pair_field:
+    if kind_of(path) != "tsv" or (settings.text_field, settings.pair_field) != UNSAID:
         return None
     first = next(text_lines(path, encoding=settings.encoding), None)
     names = tuple(first.text.split("\t")) if first else ()
-    if len(names) != 2 or pair_of(names, PAIRS):
+    if len(names) != 2 or pair_of(names, BELONGING):
         return None
     return names if all(LANGUAGE.fullmatch(name) for name in names) else ()
 
@@ -113,16 +114,16 @@ def parallel_rows(path: Path, encoding: str) -> Iterator[RawRow]:
                 "wrong number of fields",
                 f"found {len(cells)} columns, expected 2 with a tab between them",
             )
-        yield RawRow(f"{path}:{line.number}", dict(zip(PAIRS[0], cells)), reason, fault)
+        yield RawRow(f"{path}:{line.number}", dict(zip(BELONGING[0], cells)), reason, fault)
 
 
 def pair_columns(fields: Mapping[str, Any], settings: LabelledSettings) -> tuple[str, str]:
     """Return what the columns of the two texts are called, or raise NoColumn."""
     text, pair = settings.text_field, settings.pair_field
-    if text == "text" and not pair:
-        if names := pair_of(fields, PAIRS):
+    if (text, pair) == UNSAID:
+        if names := pair_of(fields, BELONGING):
             return names
-        known = ", ".join("/".join(names) for names in PAIRS)
+        known = ", ".join("/".join(names) for names in BELONGING)
         raise NoColumn(
             "missing field",
             f"no two columns that are a pair (found {', '.join(map(repr, fields)) or 'none'}), expected one of {known};"
@@ -150,7 +151,7 @@ def pair_example(row: RawRow, settings: LabelledSettings, names: Sequence[str]) 
                 checked_text(item, name) for item in (given if isinstance(given, list) else [given])
             ]
     score = None
-    if settings.label_field in others or settings.label_field != SCORES[0] or set(SCORES) & set(others):
+    if settings.label_field != DEFAULTS["--label-field"] or set(SCORES) & set(others):
         name = one_of(others, SCORES, settings.label_field, "--label-field")
         if fields[name] in (None, ""):
             raise BadRow("missing score", f"{name!r} is empty, expected a number")

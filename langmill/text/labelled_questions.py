@@ -32,11 +32,11 @@ from langmill.text.labelled_rows import (
 from langmill.text.paths import expand, kind_of
 from langmill.text.streams import text_blocks
 
-CONTEXTS = ("text", "context", "passage", "paragraph", "document")
+CONTEXTS = ("context", "passage", "paragraph", "document", "text")
 """What the column of the context is called."""
 QUESTIONS = ("question", "query")
 """What the column of the question is called."""
-ANSWERS = ("label", "answers", "answer")
+ANSWERS = ("answers", "answer", "label")
 """What the column of the answers is called."""
 NEARBY = 50
 """Characters before and behind the place given at which an answer is looked for."""
@@ -149,11 +149,11 @@ def question_example(
 ) -> QuestionExample:
     """Return a row as an example."""
     fields = row.fields
-    question = text_of(fields, one_of(fields, QUESTIONS, settings.pair_field or QUESTIONS[0], "--pair-field"))
+    question = text_of(fields, one_of(fields, QUESTIONS, settings.pair_field, "--pair-field"))
     context = text_of(fields, one_of(fields, CONTEXTS, settings.text_field, "--text-field"))
     impossible = _is_impossible(fields.get("is_impossible"))
     try:
-        name = one_of(fields, ANSWERS, settings.label_field, "--label-field")
+        name = one_of(fields, ANSWERS, settings.label_field, "--label-field", reason="missing answer")
     except NoColumn:
         if need_labels and not impossible:
             raise

@@ -59,6 +59,13 @@ class LabelledSettings(Settings):
     """What to do with a row that cannot be used; skipped ones are counted."""
 
 
+DEFAULTS = {
+    f"--{name}-field": LabelledSettings.model_fields[f"{name}_field"].default
+    for name in ("text", "pair", "label")
+}
+"""How the settings that name columns stand when nothing was said."""
+
+
 class BadRow(DataError):
     """What is wrong with a row; the message says what was found and what was expected, not where."""
 
@@ -137,30 +144,34 @@ def made(
         yield example
 
 
-def one_of(fields: Iterable[str], names: Sequence[str], given: str, option: str) -> str:
-    """Return what a column is called: `given` where it is there, else the one of `names` that is.
+def one_of(
+    fields: Iterable[str], names: Sequence[str], given: str, option: str, *, reason: str = "missing field"
+) -> str:
+    """Return what a column is called: as the setting says, or where it says nothing one of `names` that is there.
 
-    given: the setting; where it is not the first of `names` (its default), no other column will do.
-    Raises NoColumn where there is none, or several.
+    names: the first is taken before all others; of these there must be only one.
+    given: the setting. option: how the command line spells it.
+    reason: names the fault where there is none, or several, and NoColumn is raised.
 
     >>> one_of(["review", "stars"], TEXTS, "text", "--text-field")
     'review'
     """
     columns = list(fields)
-    if given in columns:
-        return given
-    known = [name for name in names if name in columns] if given in ("", names[0]) else []
+    by_itself = given == DEFAULTS[option]
+    wanted = names[0] if by_itself else given
+    if wanted in columns:
+        return wanted
+    known = [name for name in names if name in columns] if by_itself else []
     if len(known) == 1:
         return known[0]
     listed = f"(found {', '.join(map(repr, columns)) or 'none'})"
-    given = given or names[0]
     if known:
+        several = " and ".join(map(repr, known))
         raise NoColumn(
-            "missing field",
-            f"no column {given!r}, and {' and '.join(map(repr, known))} could stand for it {listed}; name one with {option}",
+            reason, f"no column {wanted!r}, and {several} could stand for it {listed}; name one with {option}"
         )
-    hint = did_you_mean(given, columns)
-    raise NoColumn("missing field", f"no column {given!r}{hint} {listed}; name the right one with {option}")
+    hint = did_you_mean(wanted, columns)
+    raise NoColumn(reason, f"no column {wanted!r}{hint} {listed}; name the right one with {option}")
 
 
 def pair_of(fields: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:

@@ -213,7 +213,7 @@ def label_name(
     known = next((name for name in names if name in fields), "") if given == "label" else ""
     if known or not need_labels:
         return known
-    return one_of(fields, [given], given, "--label-field")
+    return one_of(fields, [given], given, "--label-field", reason="missing label")
 
 
 def listed(value: Any, name: str) -> list[Any]:
