@@ -6,6 +6,7 @@ with a `score` of likeness; and `.tsv` of two columns that names none: parallel 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from langmill.text.labelled_rows import (
     RawRow,
     checked_text,
     file_rows,
+    labelled_files,
     made,
     number_of,
     one_of,
@@ -30,7 +32,7 @@ from langmill.text.labelled_rows import (
     parsed,
     text_of,
 )
-from langmill.text.paths import expand, kind_of
+from langmill.text.paths import kind_of
 from langmill.text.streams import text_lines
 
 BELONGING = (
@@ -75,16 +77,12 @@ def read_pairs(
 
     Raises DataError for a row that cannot be used (`file:line: found, expected`) unless the settings leave such out.
     """
-    for path in expand(paths, report=report):
-        report.files += 1
+    for path in labelled_files(paths, settings, report):
         if kind_of(path) == "text":
             raise DataError(f"{path}: expected rows with columns, such as .jsonl, .csv or .tsv")
         names = headless(path, settings)
         found = parallel_rows(path, settings.encoding) if names == () else file_rows(path, settings.encoding)
-
-        def make(row: RawRow, names: tuple[str, ...] | None = names) -> TextPair:
-            return pair_example(row, settings, names or pair_columns(row.fields, settings))
-
+        make = functools.partial(pair_example, settings=settings, names=names)
         yield from made(found, make, settings, report)
 
 
@@ -139,9 +137,10 @@ def pair_columns(fields: Mapping[str, Any], settings: LabelledSettings) -> tuple
     )
 
 
-def pair_example(row: RawRow, settings: LabelledSettings, names: Sequence[str]) -> TextPair:
-    """Return a row as a pair."""
+def pair_example(row: RawRow, settings: LabelledSettings, names: Sequence[str] | None) -> TextPair:
+    """Return a row as a pair; names: of the columns of its texts, if they are known of the file."""
     fields = row.fields
+    names = names or pair_columns(fields, settings)
     text, positive = (text_of(fields, name) for name in names)
     others = [name for name in fields if name not in names]
     negatives: list[str] = []

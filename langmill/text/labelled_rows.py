@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import Field
+
 from langmill.core.config import Settings
 from langmill.core.errors import DataError, did_you_mean
 from langmill.text.documents import Document, ReadReport
 from langmill.text.formats import rows, shown
-from langmill.text.paths import Kind, kind_of
+from langmill.text.paths import Kind, expand, kind_of
 from langmill.text.readers import SEPARATOR, OnBadRow
-from langmill.text.streams import text_lines
+from langmill.text.streams import check_encoding, text_lines
 
 T = TypeVar("T")
 
@@ -49,7 +51,7 @@ class LabelledSettings(Settings):
     called like it]"""
     separator: str = ""
     """What stands between several labels in one cell, such as a comma; a text may then have any number of labels."""
-    tag_column: int = 0
+    tag_column: int = Field(0, ge=0)
     """The column of the tags where a line is a token, from 1.  [default: the last; .conllu: 4]"""
     tag_names: str = ""
     """The names of tags that are given as numbers, in order, with commas between: O,B-PER,I-PER."""
@@ -91,6 +93,16 @@ class RawRow:
     """Why it cannot be used as it was read."""
     kind: Kind = "text"
     """How the file is read; `text`: a line of text, without columns."""
+
+
+def labelled_files(
+    paths: Sequence[str | Path], settings: LabelledSettings, report: ReadReport, *, also: Collection[str] = ()
+) -> Iterator[Path]:
+    """Yield the files of files, folders and globs, counted; `also`: further endings that are taken from folders."""
+    check_encoding(settings.encoding)
+    for path in expand(paths, report=report, also=also):
+        report.files += 1
+        yield path
 
 
 def file_rows(path: Path, encoding: str) -> Iterator[RawRow]:

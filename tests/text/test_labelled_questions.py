@@ -96,7 +96,7 @@ def test_no_answer(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "a.jsonl", *({**row, **each} for each in rows))
     assert [(each.answers, each.impossible) for each in read(read_questions, path)] == [((), True)] * 4
-    path = write(tmp_path / "a.jsonl", row, {**row, "answers": ""}, {**row, "answers": "c"})
+    path = write(tmp_path / "a.jsonl", row, {**row, "answers": "x"}, {**row, "answers": "c"})
     found = read(read_questions, path, need_labels=False)
     assert [(len(each.answers), each.impossible) for each in found] == [(0, False), (0, False), (1, False)]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_files import read, refused, write
 
-from langmill.core.errors import DataError
+from langmill.core.errors import ConfigError, DataError
 from langmill.metrics.spans import spans_to_tags, tags_to_spans
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
@@ -170,6 +170,30 @@ def test_without_labels(tmp_path: Path) -> None:
     assert (found.text, found.tokens) == ("a b", ((0, 1), (2, 3)))
 
 
+def test_labels_that_are_not_needed_spoil_no_text(tmp_path: Path) -> None:
+    rows = [
+        {"text": "abc", "spans": [[0, 9, "X"]]},
+        {"tokens": ["a", "b"], "tags": ["O"]},
+        {"text": "b", "label": 7},
+    ]
+    found = read(read_spans, write(tmp_path / "a.jsonl", *rows), need_labels=False)
+    assert [(each.text, each.tagged) for each in found] == [("abc", False), ("a b", False), ("b", False)]
+    assert found[1].tokens == ((0, 1), (2, 3))
+
+
+def test_text_files_are_told_by_their_first_lines(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.txt: found no spaces within lines, expected words with spaces"):
+        read(read_spans, write(tmp_path / "a.txt", "我们爱北京\n你好\n"))
+    for lines in ("vitamin B\n", "vitamin B\nplan B\n", "plan B\nplan to S\n"):  # prose, not columns
+        found = read(read_spans, write(tmp_path / "a.txt", lines), need_labels=False)
+        assert [each.text for each in found] == lines.splitlines()
+    path = tmp_path / "b.conll"
+    path.write_bytes("北 B-LOC\n京 I-LOC\n".encode("gb18030"))
+    assert named(read(read_spans, path, encoding="gb18030")[0]) == [("北京", "LOC")]
+    with pytest.raises(ConfigError, match="encoding"):
+        read(read_spans, path, encoding="gbkk")
+
+
 @pytest.mark.parametrize(
     ("bad", "reason", "message"),
     [
@@ -187,7 +211,7 @@ def test_without_labels(tmp_path: Path) -> None:
         ({"text": "abc", "entities": "X"}, "not a list", "'entities' is a string (\"X\"), expected spans"),
         ({"text": "abc", "label": {"X": {"a": [[1, "2"]]}}}, "not a list", "'label' is an object"),
         ({"text": "abc", "entities": None}, "missing label", "'entities' is null"),
-        ({"text": "abc"}, "missing label", "no column 'label' (found none); name the right one with --label-field"),
+        ({"text": "abc"}, "missing label", "no column 'label' (found 'text'); name the right one with --label-field"),
         ({"text": "  ", "entities": []}, "empty text", "'text' is empty"),
         ({"tokens": ["a", "b"], "tags": ["O"]}, "tags unlike tokens", "found 1 tags for 2 tokens, expected as many"),
         ({"tokens": ["a", "b"], "tags": ["O", 1]}, "tags as numbers", "'tags' holds the number 1, expected names; give them with --tag-names"),
