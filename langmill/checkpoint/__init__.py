@@ -7,6 +7,7 @@ from langmill.checkpoint.folder import (
     load_checkpoint,
     save_checkpoint,
 )
+from langmill.checkpoint.heads import put_head
 from langmill.checkpoint.locate import locate
 from langmill.checkpoint.weights import load_weights, save_weights
 
@@ -17,6 +18,7 @@ __all__ = [
     "load_checkpoint",
     "load_weights",
     "locate",
+    "put_head",
     "save_checkpoint",
     "save_weights",
 ]

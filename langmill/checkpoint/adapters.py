@@ -1,6 +1,7 @@
 """Adapters to and from the folders of PEFT, the library most adapters come from. [checkpoint]
 
-adapter_config.json         which layers, how    adapter_model.safetensors    A, B and magnitudes
+adapter_config.json    which layers, how           adapter_model.safetensors    A, B, magnitudes and a head
+head_config.json       a head's labels, which PEFT keeps nowhere
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from langmill.checkpoint.locate import locate, read_object
 from langmill.checkpoint.weights import StoredTensor, opened, some, write_tensors
@@ -21,7 +22,9 @@ from langmill.core.errors import CheckpointError
 from langmill.core.files import atomic_write, make_folder, write_json
 from langmill.models.adapters import ALL, AdaptedLinear, Form, adapt, adaptable, adapted_layers
 from langmill.models.families import FAMILIES, Family
-from langmill.models.families.table import SPLIT, TRANSPOSE
+from langmill.models.families.heads import head_keys, read_head, read_labels
+from langmill.models.families.table import SPLIT, TRANSPOSE, Pairing, head_layout, pair_rows, with_head
+from langmill.models.heads import HeadConfig, Headed, Kind
 
 if TYPE_CHECKING:
     from langmill.checkpoint.folder import Checkpoint
@@ -30,6 +33,9 @@ logger = logging.getLogger("langmill")
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+HEAD = "head_config.json"
+TASKS: dict[Kind, str] = {"text": "SEQ_CLS", "tokens": "TOKEN_CLS", "span": "QUESTION_ANS"}
+"""Their names of what a head is for."""
 PREFIX = "base_model.model."
 """Begins the name of every tensor."""
 ENDINGS = {
@@ -94,14 +100,17 @@ def base_folder(folder: Path) -> Path:
 # Reading
 
 
-def check_options(theirs: Mapping[str, Any], *, source: str) -> None:
-    """Raise one CheckpointError with every option under which an adapter would compute something else."""
+def check_options(theirs: Mapping[str, Any], *, source: str, headed: bool = False) -> None:
+    """Raise one CheckpointError with every option under which an adapter would compute something else.
+
+    headed: the model has a head, whose weights the adapter's files may hold whole.
+    """
     faults = [
         f"{key} {theirs[key]!r} is not supported; it must be {allowed[0]!r}"
         for key, allowed in MUST.items()
         if theirs.get(key, allowed[0]) not in allowed
     ]
-    known = READ | HARMLESS | MUST.keys()
+    known = READ | HARMLESS | MUST.keys() | ({"modules_to_save"} if headed else set())
     faults += [
         f"{key} is not supported" for key in sorted(theirs.keys() - known) if theirs[key] not in ABSENT
     ]
@@ -179,22 +188,61 @@ def expected_shapes(model: nn.Module, ours: tuple[str, ...], form: Form) -> dict
     return shapes | ({"magnitude": (outputs,)} if form.kind == "dora" else {})
 
 
+def head_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
+    """Return the weights of a head, by their names in an adapter's file; of a model without one, none."""
+    if not isinstance(model, Headed):
+        return {}
+    rows = head_layout(family, model.config.head.kind).rows
+    own = dict(model.named_parameters())
+    return {PREFIX + name: pairing for name, pairing in pair_rows(rows, own).items()}
+
+
+def stored_head(folder: Path, family: Family, base: Mapping[str, Any]) -> HeadConfig | None:
+    """Return the head that an adapter brings along; None: it has none.
+
+    base: config.json of its model. PEFT keeps no labels: where it saved the adapter, they are those of the model
+    if that has as many, else LABEL_0, LABEL_1 …
+    """
+    task = read_object(folder / CONFIG).get("task_type")
+    kind = next((each for each, name in TASKS.items() if name == task), None)
+    if kind is None:
+        return None
+    layout = head_layout(family, kind)
+    notes: list[str] = []
+    if (folder / HEAD).is_file():
+        theirs = read_object(folder / HEAD)
+    else:
+        theirs = dict(base)
+        row = next(row for row in layout.rows if row.ours[0].startswith("output."))
+        weight = stored_parts(folder / WEIGHTS).get((PREFIX + row.theirs.replace("*", "weight"), ""))
+        if weight is not None and kind != "span" and len(read_labels(theirs, [])) != weight.shape[0]:
+            theirs |= {"id2label": None, "label2id": None, "num_labels": weight.shape[0]}
+    head = read_head(family, theirs, layout, dropout=0.0, notes=notes)
+    for note in notes:
+        logger.warning("%s: %s", folder, note)
+    return head
+
+
 @torch.no_grad()
-def load_adapter(folder: Path, model: nn.Module, family: Family) -> dict[str, Any]:
-    """Put a folder's adapter on the model that it belongs to; return its adapter_config.json.
+def load_adapter(
+    folder: Path, model: nn.Module, family: Family, *, known: Collection[str] = ()
+) -> dict[str, Any]:
+    """Put a folder's adapter, and its head, on the model that it belongs to; return its adapter_config.json.
+
+    known: weights of the head, by our names, that the files need not have.
 
     Raises CheckpointError, before the model is changed, for options that are not supported and for tensors
     that are missing, unknown or of another shape, all at once.
     """
     theirs = read_object(folder / CONFIG)
-    check_options(theirs, source=str(folder / CONFIG))
+    check_options(theirs, source=str(folder / CONFIG), headed=isinstance(model, Headed))
     if not (folder / WEIGHTS).is_file():
         pickled = " (pickled weights are never read)" if list(folder.glob("*.bin")) else ""
         raise CheckpointError(f"{folder}: {CONFIG} but no {WEIGHTS}{pickled}; copy or save it again")
     parts = stored_parts(folder / WEIGHTS)
-    layers = adaptable(family, model)
+    layers, prefix = adaptable(family, model), with_head(family, model).prefix
     if not any(name in layers for name, _ in parts):  # made on the bare model, whose names lack the prefix
-        layers = {name.removeprefix(family.prefix): ours for name, ours in layers.items()}
+        layers = {name.removeprefix(prefix): ours for name, ours in layers.items()}
     try:
         forms = {name: form_of(theirs, name) for name in layers if is_target(theirs, name)}
     except re.error as error:
@@ -206,10 +254,17 @@ def load_adapter(folder: Path, model: nn.Module, family: Family) -> dict[str, An
         for name, form in forms.items()
         for part, shape in expected_shapes(model, layers[name], form).items()
     }
+    head = head_weights(family, model)
+    for name, pairing in head.items():
+        if pairing.ours[0] not in known or (name, "") in parts:
+            wanted[name, ""] = pairing.shape
     check_parts(folder, parts, wanted)
     adapt(model, {layers[name]: form for name, form in forms.items()})
     for (name, part), stored in parts.items():
         whole = stored.read()
+        if not part:
+            model.get_parameter(head[name].ours[0]).copy_(whole)
+            continue
         owners: list[Any] = [model.get_submodule(each) for each in layers[name]]
         if part == "lora_a":
             owners[0].lora_a.copy_(whole)  # which they share
@@ -226,7 +281,7 @@ def check_parts(
 ) -> None:
     """Raise one CheckpointError with everything that keeps `parts` from being what is wanted."""
     faults = []
-    if missing := [f"{name} {part}" for name, part in wanted.keys() - parts.keys()]:
+    if missing := [f"{name} {part}".rstrip() for name, part in wanted.keys() - parts.keys()]:
         faults.append(f"{len(missing)} missing: {some(missing)}")
     if unknown := [parts[each].name for each in parts.keys() - wanted.keys()]:
         hint = " (embeddings, output layer and other modules have no adapters here)"
@@ -236,7 +291,7 @@ def check_parts(
         faults.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
     if coded := [f"{t.name} ({t.dtype})" for t, _ in both if not t.readable]:
         faults.append(f"{len(coded)} quantised: {some(coded)}")
-    if not wanted:
+    if not any(part for _, part in wanted):
         faults.append("target_modules names no layer of the model")
     if faults:
         raise CheckpointError(
@@ -260,8 +315,8 @@ def peft_parts(family: Family, model: nn.Module) -> dict[str, list[AdaptedLinear
 
 def shortest_targets(chosen: Sequence[str], family: Family, model: nn.Module) -> list[str]:
     """Return the ends of names that mean the chosen layers and no other, or else the whole names."""
-    rows = [row.theirs.rpartition(".")[0] for row in family.rows if row.holds(model.config)]
-    others = [*rows, *(name.rpartition(".")[0] for name in family.unused)]
+    table = with_head(family, model)
+    others = [name.rpartition(".")[0] for name in (*(row.theirs for row in table.rows), *table.unused)]
     ends = sorted({name.rpartition(".")[2] for name in chosen})
     spare = [name for name in adaptable(family, model) if name not in chosen]
     every = {re.sub(r"\.\d+\.", ".{}.", name, count=1) for name in chosen}
@@ -275,6 +330,25 @@ def alpha_of(form: Form) -> int | float:
     return int(alpha) if alpha == int(alpha) else alpha
 
 
+def whole_modules(family: Family, model: nn.Module) -> list[str] | None:
+    """Return their modules that an adapter's file holds whole, a head's; None: there is none.
+
+    >>> from langmill.models.families import FAMILIES, head_for
+    >>> from langmill.models.config import bert_encoder
+    >>> from langmill.models.initialise import allocate, under_head
+    >>> body = allocate(bert_encoder(9, layers=1, width=4, heads=1))
+    >>> whole_modules(FAMILIES["bert"], under_head(body, head_for(FAMILIES["bert"], "text", ("a", "b"))))
+    ['pooler.dense', 'classifier']
+    """
+    prefix = with_head(family, model).prefix
+    names = [name.removeprefix(PREFIX).rpartition(".")[0] for name in head_weights(family, model)]
+    # Theirs is a module of its own where ours are two layers (RoBERTa's classifier): the whole is named.
+    modules = [
+        name.removeprefix(prefix) if name.startswith(prefix) else name.partition(".")[0] for name in names
+    ]
+    return list(dict.fromkeys(modules)) or None
+
+
 def adapter_config(checkpoint: Checkpoint, *, base: str) -> dict[str, Any]:
     """Return adapter_config.json for the adapters that are on a checkpoint's model."""
     family, model = FAMILIES[checkpoint.family], checkpoint.model
@@ -284,6 +358,9 @@ def adapter_config(checkpoint: Checkpoint, *, base: str) -> dict[str, Any]:
     special = {re.escape(name): form for name, form in forms.items() if form != first}
     config = model.config
     kinds = {(False, True): "CAUSAL_LM", (True, True): "SEQ_2_SEQ_LM"}
+    task = kinds.get((config.encoder is not None, config.decoder is not None))
+    if isinstance(model, Headed):
+        task = TASKS[model.config.head.kind]
     return {
         "alpha_pattern": {name: alpha_of(form) for name, form in special.items()},
         "base_model_name_or_path": base,
@@ -293,19 +370,19 @@ def adapter_config(checkpoint: Checkpoint, *, base: str) -> dict[str, Any]:
         "init_lora_weights": True,
         "lora_alpha": alpha_of(first),
         "lora_dropout": first.dropout,
-        "modules_to_save": None,
+        "modules_to_save": whole_modules(family, model),
         "peft_type": "LORA",
         "r": first.rank,
         "rank_pattern": {name: form.rank for name, form in special.items()},
         "target_modules": shortest_targets(list(layers), family, model),
-        "task_type": kinds.get((config.encoder is not None, config.decoder is not None)),
+        "task_type": task,
         "use_dora": first.kind == "dora",
         "use_rslora": False,
     }
 
 
 def save_adapter(folder: str | Path, checkpoint: Checkpoint, *, base: str) -> None:
-    """Write the adapters on a checkpoint's model, without the model, as PEFT opens them; and the tokenizer.
+    """Write the adapters on a checkpoint's model, without its body, as PEFT opens them; and the tokenizer.
 
     base: the folder or hub name of the model that they belong to. Each file is replaced whole, the weights last.
     """
@@ -313,8 +390,14 @@ def save_adapter(folder: str | Path, checkpoint: Checkpoint, *, base: str) -> No
     write_json(folder / CONFIG, adapter_config(checkpoint, base=base))
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save(folder)
-    tensors: dict[str, Tensor] = {}
-    for name, parts in peft_parts(FAMILIES[checkpoint.family], checkpoint.model).items():
+    family, model = FAMILIES[checkpoint.family], checkpoint.model
+    if isinstance(model, Headed):
+        write_json(folder / HEAD, head_keys(head_layout(family, model.config.head.kind), model.config.head))
+    tensors = {
+        name: model.get_parameter(pairing.ours[0]).detach().cpu()
+        for name, pairing in head_weights(family, model).items()
+    }
+    for name, parts in peft_parts(family, model).items():
         for ending, part in list(ENDINGS.items())[:3]:
             own = [getattr(each, part) for each in (parts[:1] if part == "lora_a" else parts)]
             if own[0] is not None:

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from langmill.checkpoint.adapters import CONFIG as ADAPTER_CONFIG
-from langmill.checkpoint.adapters import base_folder, is_adapter, load_adapter
+from langmill.checkpoint.adapters import base_folder, is_adapter, load_adapter, stored_head
 from langmill.checkpoint.gguf import GgufModel, open_gguf
+from langmill.checkpoint.heads import keep_known
 from langmill.checkpoint.locate import DEMOS, locate, read_object
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
@@ -30,8 +31,9 @@ from langmill.models.families import FAMILIES, choose_family, find_family, read_
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
 from langmill.models.heads import HeadedConfig
-from langmill.models.initialise import allocate
+from langmill.models.initialise import allocate, under_head
 from langmill.models.ngram_decoder import NgramDecoder
+from langmill.models.protocol import device_of
 
 if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer
@@ -94,7 +96,7 @@ def load_checkpoint(
     if is_adapter(place):
         base = load_checkpoint(base_folder(place), dtype=dtype, device=device, tokenizer=tokenizer)
         own = load_tokenizer(place, model_config(base.model).vocabulary) if tokenizer else None
-        adapter = load_adapter(place, base.model, FAMILIES[base.family])
+        adapter = load_adapted(place, base)
         if merge:
             merge_adapters(base.model)
         return replace(base, tokenizer=own or base.tokenizer, folder=place, adapter=adapter, base=base.folder)
@@ -133,6 +135,17 @@ def gives_answers(path: str | Path) -> bool:
         return read_object(place / ADAPTER_CONFIG).get("task_type") not in (None, "CAUSAL_LM")
     names = read_object(place / "config.json").get("architectures") or [""]
     return bool(ANSWERING.search(str(names[0])))
+
+
+def load_adapted(place: Path, base: Checkpoint) -> dict[str, Any]:
+    """Put a folder's adapter, and the head that it brings, on its base; return its adapter_config.json."""
+    family = FAMILIES[base.family]
+    known = {name for name, _ in base.model.named_parameters()}
+    if head := stored_head(place, family, base.config):
+        model = under_head(base.model, head)
+        known = keep_known(base, model)
+        base.model = model.to(device_of(base.model))
+    return load_adapter(place, base.model, family, known=known)
 
 
 def read_generation(folder: Path) -> dict[str, Any]:

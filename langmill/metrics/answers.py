@@ -1,16 +1,16 @@
 """Exact match and F1 of answers to questions about a text, in English and Chinese. [metrics]
 
-The rules are those of two official scripts. Where a reference contains Chinese characters, those of CMRC 2018
-(Cui et al. 2019, "A Span-Extraction Dataset for Chinese Machine Reading Comprehension"); else those of SQuAD
-(Rajpurkar et al. 2016, 2018). Both take the best of several references.
+The rules are those of two official scripts: in Chinese of CMRC 2018 (Cui et al. 2019, "A Span-Extraction Dataset
+for Chinese Machine Reading Comprehension"), else of SQuAD (Rajpurkar et al. 2016, 2018). Both take the best of
+several references. Which language it is the question says best: the answer to a Chinese one may be "BCPL".
 
 SQuAD 1.1 and 2 differ in one thing: of an answer and a reference that both have nothing left once punctuation
 and articles are gone ("The"), 1.1 has F1 0 and exact match 1; 2 has 1 in both, and counts such a reference only
 where there is no other. Here the rule of 2 holds: an answer that is empty is right where a reference is.
 
 CMRC's script cuts what is not Chinese with NLTK's tokenizer. Here a regular expression does, which cuts alike but
-for English contractions ("don't" is one word, not two), abbreviations with full stops, and rare Chinese characters
-outside the first block of Unicode, each of which is a token here.
+for English contractions ("don't" stays one word), abbreviations at the end ("U.S." is U.S and a stop), and Chinese
+characters outside the first block of Unicode, each of which is a token here.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ import numpy.typing as npt
 
 from langmill.core.errors import DataError
 from langmill.metrics.classification import Floats, need_examples
-from langmill.text.segmentation import HAN, HAN_CHARACTERS, LETTER
+from langmill.text.segmentation import HAN, HAN_CHARACTERS
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WITHOUT_CHINESE_SIGNS = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 """CMRC's list; its "……" of two characters never applies there, as signs are taken one by one."""
-_CHINESE_TOKEN = re.compile(rf"[{HAN_CHARACTERS}]|{LETTER}+(?:[.,'’]{LETTER}+)*|\S")
+_CHINESE_TOKEN = re.compile(
+    rf'[{HAN_CHARACTERS}]|(?:[^\s{HAN_CHARACTERS};@#$%&?!()\[\]{{}}<>",.]|,(?=\d)|\.(?!\s*(?:[{HAN_CHARACTERS}]|$)))+|\S'
+)
+"""A Chinese character; what stands together of other scripts, cut at signs as NLTK cuts it; or such a sign."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,19 @@ def chinese_answer_tokens(text: str) -> list[str]:
     return _CHINESE_TOKEN.findall(text)
 
 
-def score_answer(prediction: str, references: Sequence[str]) -> tuple[float, float]:
+def is_chinese(*texts: str) -> bool:
+    """Return whether one of the texts contains a Chinese character."""
+    return any(HAN.search(text) for text in texts)
+
+
+def score_answer(
+    prediction: str, references: Sequence[str], *, chinese: bool | None = None
+) -> tuple[float, float]:
     """Return exact match and F1 of an answer, each the best over the references.
 
     references: the accepted answers; none of them, or only empty ones, where the text has no answer, which an
     empty prediction is right about. F1 of words is of how many are shared, in any order; of Chinese, of the
-    longest run of tokens that both have.
+    longest run of tokens that both have. chinese: whose rules hold; None: Chinese where a reference is.
 
     >>> score_answer("the Denver Broncos", ["Denver Broncos", "Broncos"])
     (1.0, 1.0)
@@ -96,25 +106,34 @@ def score_answer(prediction: str, references: Sequence[str]) -> tuple[float, flo
     >>> score_answer("", []), score_answer("Paris", [""])
     ((1.0, 1.0), (0.0, 0.0))
     """
-    chinese = any(HAN.search(text) for text in references)
-    normalise = normalise_chinese_answer if chinese else normalise_answer
+    if chinese is None:
+        chinese = is_chinese(*references)
+    normalise, overlap = (
+        (normalise_chinese_answer, _chinese_overlap) if chinese else (normalise_answer, _word_overlap)
+    )
     answer, accepted = (
         normalise(prediction),
         [text for each in references if (text := normalise(each))] or [""],
     )
-    overlap = _chinese_overlap if chinese else _word_overlap
     return float(answer in accepted), max(overlap(answer, text) for text in accepted)
 
 
-def score_answers(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> AnswerScores:
+def score_answers(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], *, chinese: Sequence[bool] | None = None
+) -> AnswerScores:
     """Return the scores of many answers; see `score_answer`.
 
+    chinese: for each question; `[is_chinese(question) for question in questions]` is best.
     Raises DataError when there are none, or not as many predictions as questions.
     """
-    need_examples(len(references))
-    if len(predictions) != len(references):
-        raise DataError(f"{len(references)} questions have {len(predictions)} answers; give each exactly one")
-    scores = np.array([score_answer(*pair) for pair in zip(predictions, references)], dtype=np.float64)
+    count = len(references)
+    need_examples(count)
+    if len(predictions) != count:
+        raise DataError(f"{count} questions have {len(predictions)} answers; give each exactly one")
+    languages = [None] * count if chinese is None else chinese
+    assert len(languages) == count
+    rows = zip(predictions, references, languages)
+    scores = np.array([score_answer(said, wanted, chinese=zh) for said, wanted, zh in rows], dtype=np.float64)
     return AnswerScores(exact=scores[:, 0], f1=scores[:, 1])
 
 

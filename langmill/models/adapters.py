@@ -13,7 +13,8 @@ B begins at zero and m at |W|, so that training begins at the base; A begins at 
 well no gradient would reach either. Since W' is a matrix as any other, it can be computed once and
 stored in W's place: merging is exact but for rounding, and a merged model costs what the base costs.
 
-The output layer is never adapted: losses read its weight themselves, and it is mostly the embedding too.
+The output layer is never adapted: losses read its weight themselves, and it is mostly the embedding too. Nor is
+a head for labels or spans, which begins with nothing learnt: all of it is trained beside the adapters.
 
 Shape letters: O outputs, I inputs, r rank.
 """
@@ -32,7 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langmill.core.errors import ConfigError, did_you_mean
-from langmill.models.families.table import Family, fill, pattern
+from langmill.models.families.table import Family, fill, pattern, with_head
+from langmill.models.heads import HEAD_LAYERS, Headed
 from langmill.models.initialise import Unfilled
 
 logger = logging.getLogger("langmill")
@@ -111,11 +113,10 @@ def adaptable(family: Family, model: nn.Module) -> dict[str, tuple[str, ...]]:
     What a family keeps in one layer and we in several (GPT-2's query, key and value) is adapted as one: the
     parts share A, and each has its rows of B. A recurrent network has none: its layers are no linear ones.
     """
-    linears = {name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name != "output"}
+    spared = HEAD_LAYERS if isinstance(model, Headed) else ("output",)
+    linears = {name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name not in spared}
     layers: dict[str, tuple[str, ...]] = {}
-    for row in family.rows:
-        if not row.holds(model.config):
-            continue
+    for row in with_head(family, model).rows:
         theirs, *ours = (name.rpartition(".")[0] for name in (row.theirs, *row.ours))
         matches = (pattern(ours[0]).fullmatch(name) for name in sorted(linears))
         groups = [match.groups() for match in matches if match]
@@ -202,11 +203,14 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
 def adapt(
     model: nn.Module, forms: Mapping[tuple[str, ...], Form], generator: torch.Generator | None = None
 ) -> None:
-    """Put adapters on layers, by our names, those of a group sharing A; hold all other weights fast.
+    """Put adapters on layers, by our names, those of a group sharing A; hold all other weights but a head's fast.
 
     A begins uniform in ±I^-½, or at zero without a generator, to be filled. The model computes what it did.
     """
     model.requires_grad_(False)
+    for name in HEAD_LAYERS if isinstance(model, Headed) else ():
+        if name in dict(model.named_children()):
+            model.get_submodule(name).requires_grad_(True)
     for group, form in forms.items():
         layers = [model.get_submodule(name) for name in group]
         assert all(type(layer) is nn.Linear for layer in layers), "adapters go on plain linear layers"

@@ -19,6 +19,8 @@ from langmill.models.transformer import ACTIVATIONS, Transformer
 
 Kind = Literal["text", "tokens", "span"]
 Pooling = Literal["first", "mean", "last", "late"]
+HEAD_LAYERS = ("transform", "output")
+"""Names of a head's layers."""
 HEAD_ACTIVATIONS = {**ACTIVATIONS, "tanh": torch.tanh}
 
 
@@ -69,6 +71,12 @@ class HeadConfig:
     def outputs(self) -> int:
         """Scores of a text or token: L, or 2 for a span."""
         return len(self.labels) or 2
+
+
+def without_output(config: object) -> dict[str, bool]:
+    """Return the fields that a body's configuration, or its class, has of an output layer, as they are without one."""
+    names = ("has_output", "output_bias", "output_transform")
+    return {name: False for name in names if hasattr(config, name)}
 
 
 @dataclass(frozen=True, kw_only=True)

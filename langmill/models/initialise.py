@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from langmill.core.errors import ConfigError
 from langmill.models.config import TransformerConfig
-from langmill.models.heads import Headed, HeadedConfig
+from langmill.models.heads import HeadConfig, Headed, HeadedConfig, without_output
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import Recurrent, RecurrentConfig
 from langmill.models.recurrent_layers import RecurrentLayer, TextAttention
@@ -50,6 +52,21 @@ def allocate(
         if isinstance(config, HeadedConfig):
             return Headed(config)
         return Recurrent(config) if isinstance(config, RecurrentConfig) else Transformer(config)
+
+
+def under_head(model: Any, head: HeadConfig) -> Headed:
+    """Return the body of a model, its very layers, under a head on the CPU whose weights hold nothing yet.
+
+    Raises ConfigError for models that no head goes on: n-gram models and encoder-decoders.
+    """
+    body, config = (model.body, model.config.body) if isinstance(model, Headed) else (model, model.config)
+    if isinstance(config, NgramConfig):
+        raise ConfigError("an n-gram model has no states for a head to read; take a network")
+    config = HeadedConfig(body=replace(config, **without_output(config)), head=head)
+    headed = allocate(config, dtype=next(model.parameters()).dtype)
+    for name, _ in list(headed.body.named_children()):
+        setattr(headed.body, name, getattr(body, name))
+    return headed.train(model.training)
 
 
 @torch.no_grad()

@@ -38,10 +38,13 @@ IDLE_SECONDS = 600.0
 class TextSource(Protocol):
     """Text that a tokenizer can learn from."""
 
-    data: tuple[str, ...]
-    """The files."""
-    fingerprint: str
-    """Tells apart whatever gives other text."""
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The files."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells apart whatever gives other text."""
 
     @property
     def characters(self) -> int:

@@ -25,6 +25,7 @@ from langmill.core.device import choose_device, training_dtype
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.files import digest
 from langmill.core.log import say, warn
+from langmill.models.families import FAMILIES, head_for
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
 from langmill.tasks.base import Lesson, Request
@@ -232,7 +233,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     seed_everything(settings.seed)
     make = partial(new_headed, task, head, tokenizer)
     generator = torch.Generator().manual_seed(settings.seed)
-    checkpoint = None if source is None else put_head(source, head, generator)
+    checkpoint = None if source is None else with_head(source, head, generator)
     segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
     encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
     train, held_out = encode(corpus.train), encode(corpus.held_out)
@@ -345,7 +346,16 @@ def new_headed(
 ) -> nn.Module:
     """Return a new model: a body of the family that is asked for, and a head on it."""
     body = task.families[settings.family](settings, tokenizer.vocabulary_size, generator)
-    return put_head(Checkpoint(body, tokenizer), head, generator).model
+    return with_head(Checkpoint(body, tokenizer), head, generator).model
+
+
+def with_head(checkpoint: Checkpoint, wanted: HeadConfig, generator: torch.Generator) -> Checkpoint:
+    """Return the checkpoint under a head for the labels that are wanted, built as its family builds one."""
+    own = checkpoint.model.config.output_stack.dropout
+    head = head_for(
+        FAMILIES[checkpoint.family], wanted.kind, wanted.labels, multi_label=wanted.multi_label, dropout=own
+    )
+    return put_head(checkpoint, head, generator)
 
 
 def objective_of(task: HeadedTask, model: Any, batch: LabelledBatch) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from langmill.core.config import Settings
+from langmill.text.labelled_rows import LabelledSettings
 
 
 def parse_seconds(value: object) -> object:
@@ -154,19 +155,14 @@ class OptimizerSettings(Settings):
     """Decay of the running average of weights that is evaluated and saved in their stead; 0: none."""
 
 
-class DataSettings(Settings):
-    """How files become documents."""
+class DataSettings(LabelledSettings):
+    """How files become documents, or rows with labels."""
 
     boundary: Literal["auto", "file", "line", "blank"] = "auto"
     """What ends a document in text files: the file, a line, or a blank line."""
-    text_field: str = "text"
-    """The column or key that holds the text, in JSONL, CSV, TSV and Parquet."""
-    encoding: str = "utf-8"
-    """Encoding of text files."""
-    on_bad_row: Literal["fail", "skip"] = "fail"
-    """What to do about a row or file that cannot be read; skips are counted and shown."""
     held_out: float = Field(0.05, ge=0, le=0.5)
-    """Share of the documents kept from training to evaluate on, when no --held-out-data is given."""
+    """Share of the documents kept from training to evaluate on, when no --held-out-data is given; a small set of labelled
+    rows gives up to a fifth."""
 
 
 class TrainSettings(Settings):

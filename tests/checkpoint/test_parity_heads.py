@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 
 import pytest
@@ -70,6 +72,14 @@ def make(tmp_path_factory):
     return build
 
 
+def head_changed(model: Headed, **settings) -> Headed:
+    """Return a copy of a model that reads or scores in another way."""
+    other = copy.deepcopy(model)
+    head = dataclasses.replace(model.config.head, **settings)
+    other.config = dataclasses.replace(model.config, head=head)
+    return other
+
+
 def padded(model) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids (3, 11) with padding on the right, and where they are valid."""
     ids = torch.randint(5, VOCABULARY, (3, 11), generator=torch.Generator().manual_seed(5))
@@ -131,3 +141,40 @@ def test_opened_by_their_auto_classes(tmp_path, make, case, fresh):
     assert again.config.id2label == theirs.config.id2label
     assert again.config.label2id == theirs.config.label2id
     assert difference(loaded.model, again) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_parity_fails_on_another_head(make, case):
+    theirs, folder = make(case)
+    ours = load_checkpoint(folder).model
+    head = ours.config.head
+    wrong = {"rows turned": copy.deepcopy(ours)}
+    wrong["rows turned"].output.weight.copy_(ours.output.weight.roll(1, 0))
+    if ours.output.bias is not None:
+        wrong["biases turned"] = copy.deepcopy(ours)
+        wrong["biases turned"].output.bias.copy_(ours.output.bias.roll(1, 0))
+    if head.kind == "text":
+        # With a layer between, the mean before it and after it differ; without, they are one.
+        for pooling in {"first", "mean", "last", *(["late"] if head.transform else [])} - {head.pooling}:
+            wrong[pooling] = head_changed(ours, pooling=pooling)
+    if head.transform:
+        wrong["activation"] = head_changed(ours, transform="relu")
+        wrong["transform turned"] = copy.deepcopy(ours)
+        wrong["transform turned"].transform.weight.copy_(ours.transform.weight.T)
+    for name, model in wrong.items():
+        assert difference(model, theirs) > 1e-3, name
+
+
+@pytest.mark.parametrize("case", ["Bert-text", "Bert-tokens", "Bert-span"])
+@torch.no_grad()
+def test_segments(make, case):
+    theirs, folder = make(case)
+    ids, valid = padded(theirs)
+    segments = (torch.arange(11) > 2).long().expand(3, 11)
+    ours = load_checkpoint(folder).model
+    found = theirs(input_ids=ids, attention_mask=valid.long(), token_type_ids=segments)
+    logits = found.logits if "span" not in case else torch.stack([found.start_logits, found.end_logits], -1)
+    scores = ours(ids, valid=valid, segments=segments)
+    assert greatest_difference(meant(scores, valid), meant(logits, valid)) <= TOLERANCE
+    assert difference(ours, theirs) <= TOLERANCE < greatest_difference(scores, ours(ids, valid=valid))

@@ -12,11 +12,11 @@ from langmill.models.config import StackConfig, TransformerConfig
 from langmill.models.families.decoders import DECODERS
 from langmill.models.families.encoder_decoders import ENCODER_DECODERS
 from langmill.models.families.encoders import ENCODERS
-from langmill.models.families.heads import KEYS, find_layout, read_head, write_head
+from langmill.models.families.heads import KEYS, find_layout, head_keys, read_head
 from langmill.models.families.ngram import NGRAM
 from langmill.models.families.recurrent import RECURRENT
 from langmill.models.families.table import Body, Config, Family, Tree, head_layout
-from langmill.models.heads import HeadConfig, HeadedConfig
+from langmill.models.heads import HeadConfig, HeadedConfig, without_output
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 
@@ -49,8 +49,6 @@ HINTS = {
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
 }
-OUTPUT = ("has_output", "output_bias", "output_transform")
-"""Our fields that are False where there is no output layer."""
 NULLABLE = ("kv_heads", "head_width", "hidden")
 """Our fields whose null means "derive it from the others"."""
 KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a name"}
@@ -106,7 +104,7 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
             raise CheckpointError(f"{key} is null; it must be {KINDS[HINTS[name]]}")
     layout = find_layout(family, theirs)
     if layout or (family.bare and theirs.get("architectures") == [family.bare]):
-        tree |= {name: False for name in OUTPUT if hasattr(family.config_class, name)}
+        tree |= without_output(family.config_class)
     family.read_fix(theirs, tree, notes)
     for side in SIDES:
         if side in tree:
@@ -163,7 +161,8 @@ def write_config(
 
     Raises CheckpointError, naming the fields, when the family cannot describe the model.
     """
-    layout = head_layout(family, config.head.kind) if isinstance(config, HeadedConfig) else None
+    head = config.head if isinstance(config, HeadedConfig) else None
+    layout = head_layout(family, head.kind) if head else None
     body = config.body if isinstance(config, HeadedConfig) else config
     if not isinstance(body, family.config_class):
         raise CheckpointError(f"family {family.name} cannot describe this kind of model")
@@ -177,8 +176,8 @@ def write_config(
     base = dict(base) if base and base.get("model_type") == family.name else {}
     theirs: dict[str, Any] = {**family.template, **base}
     theirs["architectures"] = [family.architecture if body.has_output else family.bare]
-    if isinstance(config, HeadedConfig):
-        write_head(head_layout(family, config.head.kind), config.head, theirs)
+    if layout and head:
+        theirs = {key: value for key, value in theirs.items() if key not in KEYS} | head_keys(layout, head)
     if not base or not means(family, theirs, config):
         for name, key in family.fields.items():
             theirs[key] = get(body, name)

@@ -192,16 +192,15 @@ def number_of(labels: tuple[str, ...]) -> dict[str, int]:
     return {label: number for number, label in enumerate(labels)}
 
 
-def write_head(layout: HeadLayout, head: HeadConfig, theirs: dict[str, Any]) -> None:
-    """Bring a head's keys in a config.json up to date; those that it has no use for go."""
-    for key in KEYS:
-        theirs.pop(key, None)
-    theirs |= {"architectures": [layout.architecture], "classifier_dropout": head.dropout}
+def head_keys(layout: HeadLayout, head: HeadConfig) -> dict[str, Any]:
+    """Return a head's keys in config.json."""
+    theirs: dict[str, Any] = {"architectures": [layout.architecture], "classifier_dropout": head.dropout}
     if head.kind == "span":
-        return
+        return theirs
     theirs["id2label"] = {str(number): label for number, label in enumerate(head.labels)}
     theirs["label2id"] = number_of(head.labels)
     if head.kind == "text":
         theirs["problem_type"] = next(name for name, many in PROBLEMS.items() if many == head.multi_label)
     if len(layout.poolings) > 1:
         theirs["classifier_pooling"] = next(a for a, b in layout.poolings.items() if b == head.pooling)
+    return theirs

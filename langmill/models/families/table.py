@@ -7,7 +7,7 @@ number and `*` for `weight` or `bias`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -230,17 +230,11 @@ class Pairing:
     """Holds whole numbers: counts."""
 
 
-def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
-    """Return every weight of `model` under its family's name, in the order of the table.
-
-    Raises CheckpointError when the family has no name for a weight.
-    """
-    own = dict(model.named_parameters(remove_duplicate=False))
-    family = with_head(family, model)
+def pair_rows(rows: Iterable[Row], own: Mapping[str, nn.Parameter]) -> dict[str, Pairing]:
+    """Return what a table's rows name of a model's weights, in the order of the rows."""
     seen: set[int] = set()
-    named: set[str] = set()
     pairings: dict[str, Pairing] = {}
-    for row in family.rows:
+    for row in rows:
         first = pattern(row.ours[0])
         for name in own:
             match = first.fullmatch(name)
@@ -259,7 +253,17 @@ def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
                 not own[name].is_floating_point(),
             )
             seen.update(id(own[each]) for each in ours)
-            named.update(ours)
+    return pairings
+
+
+def pair_weights(family: Family, model: nn.Module) -> dict[str, Pairing]:
+    """Return every weight of `model` under its family's name, in the order of the table.
+
+    Raises CheckpointError when the family has no name for a weight.
+    """
+    own = dict(model.named_parameters(remove_duplicate=False))
+    pairings = pair_rows(with_head(family, model).rows, own)
+    named = {name for pairing in pairings.values() for name in pairing.ours}
     if nameless := [name for name in own if name not in named]:
         raise CheckpointError(
             f"family {family.name} has no name for {', '.join(nameless[:5])}; save it as another family"
