@@ -13,6 +13,7 @@ from langmill.core.config import resolve
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say
 from langmill.evaluation.language import need_tokenizer
+from langmill.metrics.association import share_interval
 from langmill.metrics.bootstrap import MINIMUM_UNITS, Interval, PairedDifference
 from langmill.metrics.significance import McNemar, mcnemar, score_difference, score_interval
 from langmill.tasks import find_task, task_of
@@ -213,10 +214,22 @@ def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> li
 def evaluate_task(name: str, task: Any, checkpoint: Checkpoint, examples: Sequence[Any]) -> TaskEvaluation:
     """Answer all examples and score the answers."""
     found = task.evaluate(checkpoint, examples)
-    interval = None
-    if len(examples) >= MINIMUM_UNITS:
-        interval = score_interval(found.score, len(examples))
-    return TaskEvaluation(name, task.name, found, interval)
+    return TaskEvaluation(name, task.name, found, interval_of(found))
+
+
+def interval_of(found: Assessment) -> Interval | None:
+    """Return the interval of the main figure; None with too few examples.
+
+    Where all examples are right, or none, resampling them says nothing: the interval is then that of a share.
+    """
+    count, hits = len(found.right), int(found.right.sum())
+    if count < MINIMUM_UNITS:
+        return None
+    interval = score_interval(found.score, count)
+    if hits in (0, count) and interval.low == interval.high:
+        low, high = share_interval(hits, count)
+        return replace(interval, low=low, high=high)
+    return interval
 
 
 def add_duel(evaluation: TaskEvaluation, name: str, found: Assessment) -> TaskEvaluation:
