@@ -72,7 +72,8 @@ def test_a_classifier_learns_and_is_evaluated(tmp_path: Path) -> None:
     good, bad = model.predict(["film 111: great ", "film 110: awful "])
     assert (good.label, bad.label) == ("pos", "neg")
     assert sum(good.probabilities.values()) == pytest.approx(1)
-    assert model.predict("film 111: great ") == good
+    alone = model.predict("film 111: great ")
+    assert alone.label == "pos" and alone.probability == pytest.approx(good.probability, rel=1e-5)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
