@@ -115,9 +115,19 @@ def head_for(
 
 
 def find_layout(family: Family, theirs: Mapping[str, Any]) -> HeadLayout | None:
-    """Return the head that a config.json names, if it names one."""
+    """Return the head that a config.json names, if it names one.
+
+    Raises CheckpointError for one that the family has not.
+    """
     names = theirs.get("architectures")
-    return next((each for each in family.heads if names == [each.architecture]), None)
+    name = names[0] if isinstance(names, list) and len(names) == 1 else None
+    for layout in family.heads:
+        if name == layout.architecture:
+            return layout
+    if isinstance(name, str) and name.endswith((TEXT, TOKENS, SPAN)):
+        known = ", ".join(each.architecture for each in family.heads) or "none"
+        raise CheckpointError(f"{name} is not supported; known of the {family.name} family: {known}")
+    return None
 
 
 def read_head(
