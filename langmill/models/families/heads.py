@@ -19,6 +19,7 @@ PROBLEMS = {"single_label_classification": False, "multi_label_classification": 
 KEYS = frozenset(
     "classifier_dropout classifier_pooling id2label label2id num_labels _num_labels problem_type".split()
 )
+"""Keys of config.json that say what a head is; any file may have them."""
 
 
 def layer(theirs: str, ours: str = "output") -> Row:
@@ -150,7 +151,7 @@ def read_head(
         ("problem_type", problem, PROBLEMS),
         *([("classifier_pooling", name, layout.poolings)] if len(layout.poolings) > 1 else []),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise CheckpointError(f"{key} {value!r} is not supported; known: {', '.join(known)}")
     return head_for(
         family,
