@@ -19,6 +19,7 @@ FILES = (
     "config.json",
     "generation_config.json",
     "adapter_config.json",
+    "head_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
     "tokenizer.json",

@@ -23,6 +23,7 @@ from langmill.evaluation.equivalences import (
     saved_is_original,
     tokenizer_is_transformers,
 )
+from langmill.models.heads import HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 from langmill.tokens.tokenizer import Tokenizer
@@ -93,6 +94,7 @@ def describe(checkpoint: Checkpoint) -> str:
         f"{checkpoint.family}, {format_count(parameters)} parameters: {stack.layers} layers, "
         f"width {stack.width}, {inside}, context {stack.max_positions}, "
         f"vocabulary {config.vocabulary}"
+        + (f", head for {config.head.kind}" if isinstance(config, HeadedConfig) else "")
     )
 
 

@@ -91,6 +91,7 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
     for key, allowed in family.must.items():
         if key in theirs and theirs[key] not in allowed:
             raise CheckpointError(f"{key} {theirs[key]!r} is not supported; it must be {allowed[0]!r}")
+    layout = find_layout(family, theirs)
     tree: Tree = {}
     for name, value in family.constants.items():
         put(tree, name, value)
@@ -102,7 +103,6 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
             put(tree, name, convert(name, key, value))
         elif name.rpartition(".")[2] not in NULLABLE and family.defaults.get(key, 0) is not None:
             raise CheckpointError(f"{key} is null; it must be {KINDS[HINTS[name]]}")
-    layout = find_layout(family, theirs)
     if layout or (family.bare and theirs.get("architectures") == [family.bare]):
         tree |= without_output(family.config_class)
     family.read_fix(theirs, tree, notes)
