@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from langmill.models.bag import BagClassifier, BagConfig
 from langmill.models.config import StackConfig
 from langmill.models.heads import HeadConfig, HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
@@ -88,6 +89,8 @@ def anatomy(model: Any) -> Anatomy:
     config = model.config
     if isinstance(config, NgramConfig):
         return anatomy_of_counts(model)
+    if isinstance(config, BagConfig):
+        return anatomy_of_bag(model)
     head = config.head if isinstance(config, HeadedConfig) else None
     scores: tuple[str, ...] = (draw_head(head),) if head else ()
     if isinstance(config, HeadedConfig):
@@ -119,6 +122,20 @@ def anatomy_of_counts(model: NgramDecoder) -> Anatomy:
         f"scores    {config.vocabulary:,} (modified Kneser-Ney: each order interpolated with the one before)"
     )
     return Anatomy(parts, 0.0, 0.0, 0, (*drawing, scores), kinds)
+
+
+def anatomy_of_bag(model: BagClassifier) -> Anatomy:
+    """Return the same of a bag of n-grams: a key, a scale and each label's weight an n-gram."""
+    config = model.config
+    names = ("words", "characters")
+    each = len(config.head.labels) + 2
+    parts = {f"n-grams of {name}": size * each for name, size in zip(names, config.features)}
+    parts |= {"biases": model.bias.numel(), "alphabet": 2 * config.vocabulary}
+    size = sum(p.nbytes for p in model.parameters())
+    longest = (f"1 to {config.words}", f"2 to {config.pieces}")
+    drawing = [f"{name:<10} {n:,} n-grams of {o}" for name, n, o in zip(names, config.features, longest) if n]
+    scores = f"scores     {len(config.head.labels):,} labels (a sum of their weights, {config.weighting})"
+    return Anatomy(parts, 0.0, 0.0, 0, (*drawing, scores), {"weights": size / sum(parts.values())})
 
 
 def draw(config: Any) -> tuple[str, ...]:

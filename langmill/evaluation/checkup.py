@@ -23,6 +23,7 @@ from langmill.evaluation.equivalences import (
     saved_is_original,
     tokenizer_is_transformers,
 )
+from langmill.models.bag import BagConfig
 from langmill.models.heads import HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
@@ -88,6 +89,11 @@ def describe(checkpoint: Checkpoint) -> str:
         return (
             f"{checkpoint.family}, order {config.order}: {format_count(sum(config.ngrams))} n-grams, "
             f"vocabulary {config.vocabulary}"
+        )
+    if isinstance(config, BagConfig):
+        return (
+            f"{checkpoint.family}, {config.recipe}: {format_count(sum(config.features))} n-grams, "
+            f"{len(config.head.labels)} labels, vocabulary {config.vocabulary}"
         )
     inside = stack.kind if isinstance(stack, RecurrentConfig) else f"{stack.heads} heads"
     return (
