@@ -284,7 +284,7 @@ def interval_of(found: Assessment) -> Interval | None:
     interval = score_interval(found.score, count)
     if hits in (0, count) and interval.low == interval.high:
         low, high = share_interval(hits, count)
-        return replace(interval, low=low, high=high)
+        return replace(interval, low=min(low, interval.low), high=max(high, interval.high))
     return interval
 
 
