@@ -14,7 +14,7 @@ import click
 
 from langmill.cli.data_augment import augment
 from langmill.cli.data_words import words
-from langmill.cli.options import Command, settings_options
+from langmill.cli.options import Command, overwrite_option, settings_options
 from langmill.core.config import Settings
 from langmill.text.cleaning import CleanSettings
 from langmill.text.settings import CheckSettings, PipelineSettings, SplitSettings, StatisticsSettings
@@ -67,7 +67,14 @@ def pass_options(kind: type[Settings]) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         command = settings_options(kind)(command)
-        for add in (json_option, tasks_option, engine_option, config_option, output_option):
+        for add in (
+            json_option,
+            tasks_option,
+            engine_option,
+            config_option,
+            overwrite_option,
+            output_option,
+        ):
             command = add(command)
         return click.argument("paths", nargs=-1, required=True)(command)
 
@@ -79,6 +86,7 @@ def pass_options(kind: type[Settings]) -> Callable[[Command], Command]:
 def clean(
     paths: Sequence[str],
     output: Path,
+    overwrite: bool,
     config: str | None,
     engine: str,
     tasks: int,
@@ -99,6 +107,7 @@ def clean(
     run(
         paths,
         output,
+        overwrite,
         engine,
         tasks,
         partial(build_steps, steps),
@@ -113,6 +122,7 @@ def clean(
 def dedup(
     paths: Sequence[str],
     output: Path,
+    overwrite: bool,
     config: str | None,
     engine: str,
     tasks: int,
@@ -122,7 +132,8 @@ def dedup(
     """Write the documents of PATHS without duplicates, otherwise as they are; these go to OUTPUT.rejects.jsonl."""
     from langmill.text.sifting import no_steps
 
-    run(paths, output, engine, tasks, no_steps, resolved(PipelineSettings, config, overrides), {}, as_json)
+    settings = resolved(PipelineSettings, config, overrides)
+    run(paths, output, overwrite, engine, tasks, no_steps, settings, {}, as_json)
 
 
 def resolved(kind: type[Any], config: str | None, overrides: dict[str, Any]) -> Any:
@@ -139,6 +150,7 @@ def resolved(kind: type[Any], config: str | None, overrides: dict[str, Any]) -> 
 def run(
     paths: Sequence[str],
     output: Path,
+    overwrite: bool,
     engine: str,
     tasks: int,
     make_steps: Callable[[], Sequence[Step]],
@@ -150,13 +162,12 @@ def run(
     if engine == "datatrove":
         from langmill.text.cluster import clean_in_tasks
 
-        report = clean_in_tasks(
-            paths, output, tasks=tasks, make_steps=make_steps, settings=settings, described=described
-        )
+        clean = partial(clean_in_tasks, tasks=tasks)
     else:
-        from langmill.text import pipeline
-
-        report = pipeline.clean(paths, output, make_steps=make_steps, settings=settings, described=described)
+        from langmill.text.pipeline import clean
+    report = clean(
+        paths, output, make_steps=make_steps, settings=settings, described=described, overwrite=overwrite
+    )
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
@@ -190,9 +201,12 @@ def show_cleaning(report: CleaningReport) -> None:
     type=click.Path(path_type=Path),
     help="Folder for NAME.jsonl of each part.",
 )
+@overwrite_option
 @json_option
 @settings_options(SplitSettings)
-def split(paths: Sequence[str], output: Path, as_json: bool, overrides: dict[str, Any]) -> None:
+def split(
+    paths: Sequence[str], output: Path, overwrite: bool, as_json: bool, overrides: dict[str, Any]
+) -> None:
     """Deal the documents of PATHS out to parts such as train, dev and test.
 
     By lot (the same for the same seed), by --group-field, by --time-field, or alike for every --label-field.
@@ -200,7 +214,8 @@ def split(paths: Sequence[str], output: Path, as_json: bool, overrides: dict[str
     """
     from langmill.text import splitting
 
-    report = splitting.split(paths, output, settings=resolved(SplitSettings, None, overrides))
+    settings = resolved(SplitSettings, None, overrides)
+    report = splitting.split(paths, output, settings=settings, overwrite=overwrite)
     if as_json:
         print_json(dataclasses.asdict(report))
         return
@@ -290,6 +305,7 @@ def show_leakage(report: LeakageReport) -> None:
     default=None,
     help="Write all figures as JSON to this file.",
 )
+@overwrite_option
 @json_option
 @settings_options(StatisticsSettings)
 def stats(
@@ -297,13 +313,16 @@ def stats(
     tokenizer: str | None,
     html: Path | None,
     output: Path | None,
+    overwrite: bool,
     as_json: bool,
     overrides: dict[str, Any],
 ) -> None:
     """Measure the documents of PATHS: lengths, scripts, languages, vocabulary, tokens, duplicates."""
     from langmill.core.files import write_json
+    from langmill.text.paths import check_outputs
     from langmill.text.statistics import statistics
 
+    check_outputs([file for file in (output, html) if file], read=paths, overwrite=overwrite)
     found = statistics(
         paths,
         settings=resolved(StatisticsSettings, None, overrides),

@@ -80,6 +80,9 @@ encoding_option = click.option(
 )
 
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+
+
 def option(name: str, annotation: Any, description: str, default: Any) -> Callable[[Any], Any]:
     """Return the click option of one setting; its value stays None when it is not given."""
     flag = "--" + name.replace("_", "-")

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import click
 
 from langmill.cli import vectors_query
-from langmill.cli.options import encoding_option, reading_options, settings_options
+from langmill.cli.options import encoding_option, overwrite_option, reading_options, settings_options
 from langmill.vectors.settings import VectorSettings
 
 
@@ -40,6 +40,7 @@ for command in ("similar", "analogy", "odd", "distance", "evaluate", "picture", 
     show_default=True,
     help="auto: lowercase words without signs, Chinese cut into words. spaces: what stands between spaces.",
 )
+@overwrite_option
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
 @reading_options
 @encoding_option
@@ -49,6 +50,7 @@ def train(
     output: Path,
     overrides: dict[str, Any],
     words: str,
+    overwrite: bool,
     resume: bool,
     boundary: str,
     text_field: str,
@@ -63,10 +65,12 @@ def train(
     from langmill.core.config import resolve
     from langmill.core.log import say
     from langmill.text.documents import ReadReport
+    from langmill.text.paths import check_outputs
     from langmill.text.readers import read_documents
     from langmill.vectors.training import train_vectors
 
     settings, read = resolve(VectorSettings, overrides), ReadReport()
+    check_outputs([output], read=paths, overwrite=overwrite or resume)
     documents = read_documents(
         paths,
         boundary=cast('Literal["file", "line", "blank", "auto"]', boundary),

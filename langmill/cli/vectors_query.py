@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
+from langmill.cli.options import overwrite_option
+
 if TYPE_CHECKING:
     from langmill.vectors.benchmarks import AnalogiesResult, PairsResult
     from langmill.vectors.query import Scored
@@ -179,11 +181,16 @@ def print_analogies(result: AnalogiesResult) -> None:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Decides t-SNE's and UMAP's random choices."
 )
-def picture(file: str, words: Sequence[str], output: Path, top: int, method: str, seed: int) -> None:
+@overwrite_option
+def picture(
+    file: str, words: Sequence[str], output: Path, top: int, method: str, seed: int, overwrite: bool
+) -> None:
     """Draw the words of FILE as points of a plane."""
+    from langmill.text.paths import check_outputs
     from langmill.vectors.formats import read_vectors
     from langmill.vectors.picture import draw
 
+    check_outputs([output], read=[file], overwrite=overwrite)
     way = cast('Literal["pca", "tsne", "umap"]', method)
     drawn = draw(read_vectors(file), output, words=words, count=top, method=way, seed=seed)
     click.echo(f"{output}: {len(drawn):,} words")
@@ -192,14 +199,18 @@ def picture(file: str, words: Sequence[str], output: Path, top: int, method: str
 @click.command()
 @click.argument("file")
 @click.argument("output", type=click.Path(path_type=Path))
-def convert(file: str, output: Path) -> None:
+@overwrite_option
+def convert(file: str, output: Path, overwrite: bool) -> None:
     """Write the vectors of FILE to OUTPUT, in the form that its ending says.
 
     .vec .txt: text of word2vec and fastText. .bin: binary of word2vec, or of fastText where words have pieces.
     .npz .safetensors: arrays, with all that is known.
     """
-    from langmill.vectors.formats import read_vectors, write_vectors
+    from langmill.text.paths import check_outputs
+    from langmill.vectors.formats import check_ending, read_vectors, write_vectors
 
+    check_ending(output)
+    check_outputs([output], read=[file], overwrite=overwrite)
     vectors = read_vectors(file)
     write_vectors(output, vectors)
     click.echo(f"{output}: {len(vectors.words):,} words, {vectors.width} numbers each")

@@ -27,7 +27,7 @@ from langmill.core.files import PARTIAL, make_folder, write_json
 from langmill.core.log import say
 from langmill.text import duplicates
 from langmill.text.documents import ReadReport
-from langmill.text.paths import expand, split_ending
+from langmill.text.paths import check_outputs, split_ending
 from langmill.text.rows import DocumentWriter, Row, as_reject, is_text_output, json_line, open_writer
 from langmill.text.settings import Level, PipelineSettings
 from langmill.text.shards import Record, merge_arrays, read_counts, read_records
@@ -75,14 +75,15 @@ def clean(
     make_steps: Callable[[], Sequence[Step]] = no_steps,
     settings: PipelineSettings | None = None,
     described: dict[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> CleaningReport:
     """Clean the corpus that `paths` name into `output` (.jsonl or .txt, .gz or .zst may follow).
 
-    make_steps: see `sift`. described: the settings of the steps, for the report.
+    make_steps: see `sift`. described: the settings of the steps, for the report. overwrite: replace what is there.
     Beside the output stand `….rejects.jsonl` and `….report.json`. Nothing is there before all is done.
     """
     settings = settings or PipelineSettings()
-    check_output(paths, output)
+    check_output(paths, output, overwrite=overwrite)
     begin, read = time.perf_counter(), ReadReport()
     rows = told(numbered_rows(paths, settings, read))  # looks for the files, before there is one more folder
     make_folder(output.parent)
@@ -97,13 +98,11 @@ def clean(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_output(paths: Sequence[str | Path], output: Path) -> None:
-    """Raise DataError for an output of another format, and where an output or its rejects would be read."""
+def check_output(paths: Sequence[str | Path], output: Path, *, overwrite: bool) -> None:
+    """Raise DataError for an output of another format, and for what `check_outputs` refuses."""
     is_text_output(output)
-    read = expand(paths)
-    for written in (output, beside(output, "rejects.jsonl")):
-        if written.exists() and any(written.samefile(path) for path in read):
-            raise DataError(f"{written}: is among the files to be read; choose another -o")
+    written = (output, beside(output, "rejects.jsonl"), beside(output, "report.json"))
+    check_outputs(written, read=paths, overwrite=overwrite)
 
 
 def beside(output: Path, name: str) -> Path:

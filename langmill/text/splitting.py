@@ -26,6 +26,7 @@ from langmill.core.log import say, warn
 from langmill.text import duplicates
 from langmill.text.documents import ReadReport
 from langmill.text.holdout import digest_number
+from langmill.text.paths import check_outputs
 from langmill.text.rows import Row, as_json, as_reject, open_writer
 from langmill.text.settings import SplitSettings
 from langmill.text.sifting import batches, numbered_rows
@@ -78,9 +79,16 @@ def parse_parts(parts: str) -> dict[str, float]:
     return shares
 
 
-def split(paths: Sequence[str | Path], folder: Path, *, settings: SplitSettings) -> SplitReport:
-    """Write the parts of a corpus to `folder` as NAME.jsonl, what cannot be read to rejects.jsonl, and report.json."""
+def split(
+    paths: Sequence[str | Path], folder: Path, *, settings: SplitSettings, overwrite: bool = False
+) -> SplitReport:
+    """Write the parts of a corpus to `folder` as NAME.jsonl, what cannot be read to rejects.jsonl, and report.json.
+
+    overwrite: replace those of an earlier split.
+    """
     shares = parse_parts(settings.parts)
+    names = [f"{name}.jsonl" for name in (*shares, "rejects")]
+    check_outputs([folder / name for name in (*names, "report.json")], read=paths, overwrite=overwrite)
     make_folder(folder)
     survey = _Survey(settings)
     for batch in batches(numbered_rows(paths, settings, ReadReport())):

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from langmill.core.errors import ConfigError
-from langmill.core.files import make_folder
+from langmill.core.files import check_writable
 from langmill.core.log import format_count, format_seconds, say, warn
 from langmill.text.documents import Document
 from langmill.vectors import resuming
@@ -42,7 +42,7 @@ def train_vectors(
     if output is not None:
         output = Path(output)
         check_ending(output)
-        make_folder(output.parent)
+        check_writable(output)
         state = output.with_name(output.name + ".state")
         if state.is_dir() and not resume:
             warn(f"{state}: an interrupted run could be taken up with --resume; this run begins anew")
