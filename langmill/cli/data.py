@@ -17,6 +17,7 @@ from langmill.cli.data_words import words
 from langmill.cli.options import Command, overwrite_option, settings_options
 from langmill.core.config import Settings
 from langmill.text.cleaning import CleanSettings
+from langmill.text.documents import plural
 from langmill.text.settings import CheckSettings, PipelineSettings, SplitSettings, StatisticsSettings
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from langmill.text.steps import Step
 
 LEAKS_SHOWN = 10
+RARE_SHARE = 0.005
+"""Languages of fewer documents are counted together where people read the figures."""
 
 
 class CleanCommandSettings(PipelineSettings, CleanSettings):
@@ -159,13 +162,14 @@ def run(
     as_json: bool,
 ) -> None:
     """Clean with the engine that is asked for, and print what became of the corpus."""
+    from langmill.text import pipeline
+
+    work: Callable[..., CleaningReport] = pipeline.clean
     if engine == "datatrove":
         from langmill.text.cluster import clean_in_tasks
 
-        clean = partial(clean_in_tasks, tasks=tasks)
-    else:
-        from langmill.text.pipeline import clean
-    report = clean(
+        work = partial(clean_in_tasks, tasks=tasks)
+    report = work(
         paths, output, make_steps=make_steps, settings=settings, described=described, overwrite=overwrite
     )
     if as_json:
@@ -174,19 +178,25 @@ def run(
         show_cleaning(report)
 
 
+def noun(count: int) -> str:
+    """Return what stands behind a count of documents."""
+    return "document" if count == 1 else "documents"
+
+
 def show_cleaning(report: CleaningReport) -> None:
     """Print what became of a corpus."""
-    click.echo(f"read      {report.read:>12,}  documents, {report.characters_in:,} characters")
-    click.echo(
-        f"kept      {report.kept:>12,}  documents, {report.characters_out:,} characters → {report.output}"
-    )
+    for verb, count, characters, where in (
+        ("read", report.read, report.characters_in, ""),
+        ("kept", report.kept, report.characters_out, f" → {report.output}"),
+    ):
+        click.echo(f"{verb:<10}{count:>12,}  {noun(count)}, {plural(characters, 'character')}{where}")
     for reason, count in report.rejected.items():
         example = report.examples[reason]
         like = f", like {example.duplicate_of}" if example.duplicate_of else ""
         text = " ".join(example.text.split())[:60]
         click.echo(f"rejected  {count:>12,}  {reason} (first: {example.source}{like}: {text})")
     for name, count in report.changes.items():
-        click.echo(f"changed   {count:>12,}  {name}")
+        click.echo(f"changed   {count:>12,}  {noun(count)}: {name}")
     for name, count in report.ignored.items():
         click.echo(f"not read  {count:>12,}  files: {name}")
     click.echo(f"rejects → {report.rejects}; {report.seconds:.1f} s", err=True)
@@ -219,11 +229,11 @@ def split(
     if as_json:
         print_json(dataclasses.asdict(report))
         return
-    click.echo(f"{report.read:>12,}  documents read, {report.units:,} that may be apart")
+    click.echo(f"{report.read:>12,}  {noun(report.read)} read, {report.units:,} that may be apart")
     for name, part in report.parts.items():
         labels = ", ".join(f"{label} {count:,}" for label, count in sorted(part.labels.items()))
         told = f" ({labels})" if labels else ""
-        click.echo(f"{part.documents:>12,}  {name}, {part.characters:,} characters{told}")
+        click.echo(f"{part.documents:>12,}  {name}, {plural(part.characters, 'character')}{told}")
     for reason, count in report.rejected.items():
         click.echo(f"{count:>12,}  rejected: {reason}")
 
@@ -376,9 +386,12 @@ def show_statistics(found: CorpusStatistics) -> None:
     click.echo(
         "scripts          " + ", ".join(f"{name} {share:.1%}" for name, share in found.scripts.items())
     )
-    click.echo(
-        "languages        " + ", ".join(f"{name} {count:,}" for name, count in found.languages.items())
-    )
+    rare = {name for name, count in found.languages.items() if count < RARE_SHARE * found.documents}
+    shown = [f"{name} {count:,}" for name, count in found.languages.items() if name not in rare]
+    if rare:
+        others = sum(found.languages[name] for name in rare)
+        shown.append(f"{plural(len(rare), 'other')} {others:,}")
+    click.echo("languages        " + ", ".join(shown))
     click.echo(f"duplicates       {found.exact_duplicates:,} exact, {found.near_duplicates:,} near")
     for reason, count in found.rejected.items():
         click.echo(f"not read         {count:>14,}  {reason}")

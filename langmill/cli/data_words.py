@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from langmill.cli.options import overwrite_option, settings_options
+from langmill.text.documents import plural
 from langmill.text.word_lines import WordSettings
 
 
@@ -52,5 +53,5 @@ def words(
         click.echo(json.dumps({"output": output, **vars(report)}, ensure_ascii=False, indent=2))
         return
     click.echo(f"read {report.read}", err=True)
-    learned = f", {report.phrases:,} phrases learned" if settings.learn_phrases else ""
-    click.echo(f"{output}: {report.sentences:,} sentences, {report.words:,} words{learned}")
+    learned = f", {plural(report.phrases, 'phrase')} learned" if settings.learn_phrases else ""
+    click.echo(f"{output}: {plural(report.sentences, 'sentence')}, {plural(report.words, 'word')}{learned}")

@@ -68,7 +68,7 @@ def reading_options(command: Command) -> Command:
             type=click.Choice(["auto", "file", "line", "blank"]),
             default="auto",
             show_default=True,
-            help="What is a document in a text file: the file, a line, or what stands between blank lines.",
+            help="What is a document in a text file: the file (auto does so too), a line, or what stands between blank lines.",
         ),
     ):
         command = add(command)

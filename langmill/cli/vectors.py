@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -63,7 +65,7 @@ def train(
     A line is a sentence, whatever a document is.
     """
     from langmill.core.config import resolve
-    from langmill.core.log import say
+    from langmill.core.log import program, say
     from langmill.text.documents import ReadReport
     from langmill.text.paths import check_outputs
     from langmill.text.readers import read_documents
@@ -79,9 +81,14 @@ def train(
         on_bad_row=cast('Literal["fail", "skip"]', on_bad_row),
         report=read,
     )
-    trained = train_vectors(
-        documents, settings, words=cast('Literal["auto", "spaces"]', words), output=output, resume=resume
-    )
+    way = cast('Literal["auto", "spaces"]', words)
+    try:
+        trained = train_vectors(documents, settings, words=way, output=output, resume=resume)
+    except (KeyboardInterrupt, SystemExit):
+        if output.with_name(f"{output.name}.state").is_dir():
+            more = [part for part in sys.argv[1:] if part != "--resume"]
+            say(f"to go on: {program()} {shlex.join([*more, '--resume'])}")
+        raise
     say(f"read {read}")
     if as_json:
         losses = [float(loss) for loss in trained.facts.get("loss", "").split()]

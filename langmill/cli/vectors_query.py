@@ -73,7 +73,8 @@ def odd(file: str, words: Sequence[str], as_json: bool) -> None:
     from langmill.vectors.formats import read_vectors
     from langmill.vectors.query import odd_one_out
 
-    print_scored(odd_one_out(read_vectors(file), words), as_json)
+    found = odd_one_out(read_vectors(file), words)
+    print_scored(found, as_json, note="\tthe odd one")
 
 
 @click.command()
@@ -129,7 +130,13 @@ def evaluate(file: str, tests: Sequence[str], restrict: int | None, as_json: boo
 def print_pairs(result: PairsResult) -> None:
     """Print the score of a file of pairs."""
     pieces = f" ({result.from_pieces} by their pieces)" if result.from_pieces else ""
-    click.echo(f"{result.name}: Spearman {result.spearman:.4f} (95 % {result.low:.4f} to {result.high:.4f})")
+    if math.isnan(result.spearman):
+        click.echo(
+            f"{result.name}: no correlation: it takes two pairs or more with vectors, of unequal scores"
+        )
+    else:
+        interval = f"95 % {result.low:.4f} to {result.high:.4f}"
+        click.echo(f"{result.name}: Spearman {result.spearman:.4f} ({interval})")
     click.echo(
         f"  covers {result.scored} of {result.pairs} pairs, {result.scored / result.pairs:.1%}{pieces}"
     )
@@ -153,8 +160,11 @@ def print_analogies(result: AnalogiesResult) -> None:
         ]
         table.add_row(section.section, f"{section.questions:,}", f"{section.scored:,}", *shares)
     print_rich(table)
-    for name, (low, high) in (("3CosAdd", result.add_interval), ("3CosMul", result.multiply_interval)):
-        click.echo(f"  {name}: 95 % {low:.1%} to {high:.1%}")
+    if not result.total.scored:
+        click.echo("  no score: of no question all words are among those of the vectors")
+    else:
+        for name, (low, high) in (("3CosAdd", result.add_interval), ("3CosMul", result.multiply_interval)):
+            click.echo(f"  {name}: 95 % {low:.1%} to {high:.1%}")
     click.echo(f"  beside: {result.reference}")
 
 
@@ -216,13 +226,13 @@ def convert(file: str, output: Path, overwrite: bool) -> None:
     click.echo(f"{output}: {len(vectors.words):,} words, {vectors.width} numbers each")
 
 
-def print_scored(found: Sequence[Scored], as_json: bool) -> None:
-    """Print words and their scores."""
+def print_scored(found: Sequence[Scored], as_json: bool, *, note: str = "") -> None:
+    """Print words and their scores; note: stands behind the first for people to read."""
     if as_json:
         print_json([{"word": word, "score": score} for word, score in found])
         return
-    for word, score in found:
-        click.echo(f"{score:.4f}\t{word}")
+    for place, (word, score) in enumerate(found):
+        click.echo(f"{score:.4f}\t{word}{'' if place else note}")
 
 
 def print_json(tree: Any) -> None:
