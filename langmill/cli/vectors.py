@@ -66,7 +66,7 @@ def train(
     """
     from langmill.core.config import resolve
     from langmill.core.log import program, say
-    from langmill.text.documents import ReadReport
+    from langmill.text.documents import ReadReport, plural
     from langmill.text.paths import check_outputs
     from langmill.text.readers import read_documents
     from langmill.vectors.training import train_vectors
@@ -95,4 +95,4 @@ def train(
         result = {"vectors": str(output), "words": len(trained.words), "loss": losses, "facts": trained.facts}
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
     else:
-        click.echo(f"{output}: {len(trained.words):,} words, {trained.width} numbers each")
+        click.echo(f"{output}: {plural(len(trained.words), 'word')}, {trained.width} numbers each")

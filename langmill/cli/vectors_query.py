@@ -216,6 +216,7 @@ def convert(file: str, output: Path, overwrite: bool) -> None:
     .vec .txt: text of word2vec and fastText. .bin: binary of word2vec, or of fastText where words have pieces.
     .npz .safetensors: arrays, with all that is known.
     """
+    from langmill.text.documents import plural
     from langmill.text.paths import check_outputs
     from langmill.vectors.formats import check_ending, read_vectors, write_vectors
 
@@ -223,7 +224,7 @@ def convert(file: str, output: Path, overwrite: bool) -> None:
     check_outputs([output], read=[file], overwrite=overwrite)
     vectors = read_vectors(file)
     write_vectors(output, vectors)
-    click.echo(f"{output}: {len(vectors.words):,} words, {vectors.width} numbers each")
+    click.echo(f"{output}: {plural(len(vectors.words), 'word')}, {vectors.width} numbers each")
 
 
 def print_scored(found: Sequence[Scored], as_json: bool, *, note: str = "") -> None:

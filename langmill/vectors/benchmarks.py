@@ -133,8 +133,8 @@ def read_test(path: Path | str) -> Pairs | Questions:
     for number, text, reason, _ in text_lines(path, encoding="utf-8"):
         if reason:
             raise DataError(
-                f"{path}:{number}: {reason}, so this is no set of pairs or analogies; expected UTF-8 text with two"
-                " words and a score, or four words, a line"
+                f"{path}:{number}: {reason}; expected a set of pairs or analogies: UTF-8 text with two words and a"
+                " score, or four words, a line"
             )
         if not rows:
             separator = "\t" if "\t" in text else "," if text.count(",") > 1 else None

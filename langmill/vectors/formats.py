@@ -147,8 +147,8 @@ def read_text(path: Path, *, wanted: Container[str] | None = None) -> WordVector
         where = f"{path}:{number}"
         if reason:
             raise DataError(
-                f"{where}: {reason}, so this is no file of word vectors; expected UTF-8 text with a word and its"
-                f" numbers a line, or another form by its ending: {' '.join(ENDINGS)}"
+                f"{where}: {reason}; expected a file of word vectors: UTF-8 text with a word and its numbers a line,"
+                f" or another form by its ending: {' '.join(ENDINGS)}"
             )
         text = text.rstrip(" ")
         if number == 1:
@@ -181,7 +181,8 @@ def read_text(path: Path, *, wanted: Container[str] | None = None) -> WordVector
 
 def tell_repeated(path: Path, count: int) -> None:
     """Warn of words that come again."""
-    warn(f"{path}: {count:,} words come again; the first vector of each counts")
+    again = "1 word comes again" if count == 1 else f"{count:,} words come again"
+    warn(f"{path}: {again}; the first vector of each counts")
 
 
 def split(text: str, width: int, where: str) -> tuple[str, list[str]]:
