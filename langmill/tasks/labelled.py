@@ -28,7 +28,7 @@ from langmill.core.log import say, warn
 from langmill.models.families import FAMILIES, head_for
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
-from langmill.tasks.base import Lesson, Request
+from langmill.tasks.base import Lesson, Request, Text
 from langmill.tasks.corpus import open_tokenizer
 from langmill.tasks.planning import Course, finish_seconds, make_plan
 from langmill.tasks.practice import MICRO_TOKENS, StepTask
@@ -41,10 +41,11 @@ from langmill.tasks.pretraining import (
 )
 from langmill.text.documents import ReadReport, plural
 from langmill.text.holdout import digest_number
+from langmill.text.labelled_rows import LabelledSettings
 from langmill.text.paths import source_fingerprint
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.job import Job
-from langmill.training.settings import DataSettings, ModelSettings, TrainSettings
+from langmill.training.settings import ModelSettings, TrainSettings
 from langmill.training.state import seed_everything
 
 LONGEST_TOKENS = 512
@@ -84,9 +85,12 @@ class HeadedTask(StepTask, Protocol):
     """How answers are read from scores; `figures` may settle it on held-out examples, and it is saved with the model."""
 
     def read(
-        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
-    ) -> list[Any]:
-        """Return the examples of files; answers: they are needed."""
+        self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
+    ) -> Iterator[Any]:
+        """Yield the examples of files; answers: they are needed."""
+
+    def question(self, example: Any) -> Text:
+        """Return what `predict` is asked about an example."""
 
     def texts(self, example: Any) -> tuple[str, ...]:
         """Return what a tokenizer learns from."""
@@ -154,11 +158,11 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
     """Read the examples and hold some out."""
     settings = request.settings
     report = ReadReport()
-    examples = task.read(request.data, settings.data, report)
+    examples = list(task.read(request.data, settings.data, report))
     if not examples:
         raise DataError(f"{', '.join(request.data)}: nothing to learn from; {report}")
     if request.held_out:
-        held_out = task.read(request.held_out, settings.data, report)
+        held_out = list(task.read(request.held_out, settings.data, report))
         if not held_out:
             raise DataError(f"{', '.join(request.held_out)}: nothing to evaluate on; {report}")
         split = f"{plural(len(held_out), 'example')} of {', '.join(request.held_out)} to evaluate on."
@@ -179,7 +183,13 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
         str(settings.seed),
         task.name,
     )
-    return LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts)
+    corpus = LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts)
+    if request.content and corpus.content != request.content:
+        raise DataError(
+            f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
+            " the former ones back, or start another run with --from"
+        )
+    return corpus
 
 
 def hold_out(
@@ -231,11 +241,6 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     settings = choose_family(settings, task)
     source = open_source(request, task)
     corpus = read_corpus(request, task)
-    if request.content and corpus.content != request.content:
-        raise DataError(
-            f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
-            " the former ones back, or start another run with --from"
-        )
     head = task.head([*corpus.train, *corpus.held_out], settings)
     tokenizer = open_words(request, corpus, settings, source, task)
     limit = choose_limit(settings, source)
@@ -299,16 +304,23 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         facts={
             "tokens_per_step": plan.settings.batch * course.row_tokens,
             "family": checkpoint.family,
-            "rows": f"{plural(len(corpus.held_out), 'held-out example')}",
-            "split": corpus.split,
-            "corpus": corpus.fingerprint,
-            "content": corpus.content,
-            "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
-            "train_tokens": tokens,
-            "vocabulary": tokenizer.vocabulary_size,
+            **corpus_facts(corpus, tokenizer, tokens),
         },
     )
     return Lesson(job, plan, deadline if plan.expected_seconds else math.inf)
+
+
+def corpus_facts(corpus: LabelledCorpus, tokenizer: Tokenizer, tokens: int) -> dict[str, Any]:
+    """Return what the model card says of the examples."""
+    return {
+        "rows": plural(len(corpus.held_out), "held-out example"),
+        "split": corpus.split,
+        "corpus": corpus.fingerprint,
+        "content": corpus.content,
+        "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
+        "train_tokens": tokens,
+        "vocabulary": tokenizer.vocabulary_size,
+    }
 
 
 def open_words(
