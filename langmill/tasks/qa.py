@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,17 @@ from langmill.batches.labelled import LabelledBatch
 from langmill.checkpoint import Checkpoint
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import warn
-from langmill.metrics.answers import best_no_answer_threshold, is_chinese, score_answers
+from langmill.metrics.answers import score_answers
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
 from langmill.objectives.labels import extent_loss
-from langmill.tasks.assessment import Assessment, ratio_score
+from langmill.tasks.assessment import Assessment
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.mlm import MaskedLanguageModelling
 from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.qa_answers import THRESHOLD, Answer, answer_of, assess_answers, best_threshold
+from langmill.tasks.qa_baseline import window_baseline
 from langmill.tasks.qa_windows import (
     Candidates,
     Window,
@@ -38,71 +39,9 @@ from langmill.tasks.qa_windows import (
 )
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_questions import QuestionExample, read_questions
+from langmill.text.labelled_rows import LabelledSettings
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training.settings import DataSettings, ModelSettings, TrainSettings
-
-SHOWN = 5
-"""Candidates that a result tells of."""
-THRESHOLD = "null_threshold"
-"""The decision above which odds there is said to be no answer; a model without one always answers."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A piece of the context that may be the answer; without text: that there is none."""
-
-    text: str
-    begin: int
-    end: int
-    """`context[begin:end] == text`."""
-    probability: float
-    """Among the best twenty and no answer."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model finds in a context."""
-
-    text: str
-    """A piece of the context as it stands there; empty: there is no answer."""
-    begin: int
-    end: int
-    """`context[begin:end] == text`."""
-    probability: float
-    """Among the best twenty and no answer."""
-    alternatives: tuple[Candidate, ...]
-    """The likeliest candidates, best first."""
-
-    def columns(self) -> dict[str, Any]:
-        """Return what a row of results says."""
-        return {
-            "answer": self.text,
-            "answer_start": self.begin,
-            "answer_end": self.end,
-            "probability": self.probability,
-        }
-
-
-def answer_of(found: Candidates, context: str, threshold: float) -> Answer:
-    """Return the best candidate, or that there is no answer where its odds are above `threshold`.
-
-    >>> answer_of(Candidates({(0, 2): 3.0, (3, 5): 3.0}, 0.0), "ab cd", math.inf).text
-    'ab'
-    >>> answer_of(Candidates({(0, 2): 3.0}, 4.0), "ab cd", 0.5).text
-    ''
-    """
-    pieces = [*found.spans, (0, 0)]
-    scores = np.array([*found.spans.values(), found.none])
-    chances = np.exp(scores - scores.max())
-    chances /= chances.sum()
-    listed = [
-        Candidate(context[begin:end], begin, end, float(chance))
-        for (begin, end), chance in zip(pieces, chances)
-    ]
-    chosen = listed[-1] if found.odds > threshold or not found.spans else listed[0]
-    known = listed if math.isfinite(threshold) else listed[:-1]
-    best = sorted(known, key=lambda each: -each.probability)[:SHOWN]
-    return Answer(chosen.text, chosen.begin, chosen.end, chosen.probability, tuple(best))
+from langmill.training.settings import ModelSettings, TrainSettings
 
 
 class QuestionAnswering:
@@ -137,14 +76,25 @@ class QuestionAnswering:
         if model.config.encoder is not None and model.config.decoder is not None:
             raise ConfigError("qa goes on from an encoder or a decoder; this checkpoint has both")
 
+    def baselines(
+        self, train: Sequence[QuestionExample], examples: Sequence[QuestionExample], head: HeadConfig
+    ) -> Iterator[tuple[str, Assessment, str]]:
+        """Yield what is found without learning."""
+        note = "the rarest words of the sentence that shares the rarest with the question; of a Chinese one all of it"
+        yield "TF-IDF window", window_baseline(examples), note
+
     def read(
-        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
-    ) -> list[QuestionExample]:
-        """Return the questions of files."""
-        return list(read_questions(paths, settings, report, need_labels=answers))
+        self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
+    ) -> Iterator[QuestionExample]:
+        """Yield the questions of files."""
+        return read_questions(paths, settings, report, need_labels=answers)
+
+    def question(self, example: QuestionExample) -> Text:
+        """Return the question and the context."""
+        return example.question, example.context
 
     def texts(self, example: QuestionExample) -> tuple[str, ...]:
-        """Return the question and the context."""
+        """Return both too."""
         return example.question, example.context
 
     def group(self, example: QuestionExample) -> tuple[str, ...]:
@@ -260,42 +210,3 @@ def candidates_of(
         assert isinstance(window, Window)
         parts[owner].append(read_window(window, row, example.context, longest=longest))
     return [gather_candidates(parts[number]) for number in range(len(examples))]
-
-
-def best_threshold(found: Sequence[Candidates], examples: Sequence[QuestionExample]) -> float:
-    """Return the threshold with the best F1."""
-    answers = [answer_of(each, example.context, math.inf).text for each, example in zip(found, examples)]
-    return best_no_answer_threshold(
-        [each.odds for each in found],
-        scores_of_answers(answers, examples)[1],
-        [not example.impossible for example in examples],
-    ).threshold
-
-
-def scores_of_answers(
-    answers: Sequence[str], examples: Sequence[QuestionExample]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return exact match and F1 of each answer, by the rules of its question's language."""
-    references = [[answer.text for answer in example.answers] for example in examples]
-    chinese = [is_chinese(example.question) for example in examples]
-    scores = score_answers(answers, references, chinese=chinese)
-    return scores.exact, scores.f1
-
-
-def assess_answers(answers: Sequence[str], examples: Sequence[QuestionExample]) -> Assessment:
-    """Return all metrics of answers, empty where there is said to be none. The main one is F1."""
-    exact, f1 = scores_of_answers(answers, examples)
-    figures: dict[str, Any] = {"exact_match": float(exact.mean()), "f1": float(f1.mean())}
-    impossible = np.array([example.impossible for example in examples])
-    if impossible.any():
-        parts = {"has answer": ~impossible, "no answer": impossible}
-        figures["by_kind"] = {
-            name: {
-                "exact_match": float(exact[part].mean()),
-                "f1": float(f1[part].mean()),
-                "questions": int(part.sum()),
-            }
-            for name, part in parts.items()
-            if part.any()
-        }
-    return Assessment(figures, "f1", ratio_score(f1, np.ones(len(f1))), exact == 1)

@@ -17,14 +17,11 @@ from langmill.checkpoint import load_checkpoint, save_checkpoint
 from langmill.core.errors import ConfigError, DataError
 from langmill.metrics.answers import score_answer
 from langmill.tasks.labelled import hold_out
-from langmill.tasks.qa import (
-    THRESHOLD,
-    QuestionAnswering,
-    answer_of,
-    assess_answers,
-    best_threshold,
-)
+from langmill.tasks.qa import QuestionAnswering
+from langmill.tasks.qa_answers import THRESHOLD, answer_of, assess_answers, best_threshold
 from langmill.tasks.qa_windows import Candidates, cut_windows
+from langmill.text.documents import ReadReport
+from langmill.training.settings import DataSettings
 from tests.tasks.question_samples import HARD, example, numbers, write_squad
 
 SETTINGS = {
@@ -87,10 +84,10 @@ def test_answers(model):
     assert without.text == "" and (without.begin, without.end) == (0, 0)
     assert without.alternatives[0].text == "" and without.probability == without.alternatives[0].probability
     assert with_number.columns() == {
-        "answer": "47",
-        "answer_start": with_number.begin,
-        "answer_end": with_number.end,
-        "probability": with_number.probability,
+        "predicted_answer": "47",
+        "predicted_begin": with_number.begin,
+        "predicted_end": with_number.end,
+        "probability": round(with_number.probability, 6),
     }
 
 
@@ -120,17 +117,38 @@ def test_an_answer_far_behind(model):
 
 def test_the_command_line(run, capsys):
     line = CommandLine(capsys)
-    assert line("predict", run, "how many?", "--pair", "turns 47 models").out.splitlines()[0] == "47"
+    answer, chance, question = line("predict", run, "how many?", "--pair", "turns 47 models").out.split("\t")
+    assert (answer, question.strip()) == ("47", "how many?") and 0.5 < float(chance) <= 1
+    assert line("predict", run, "how many?", "--pair", "the mill").out.startswith("(no answer)\t")
     row = json.loads(line("predict", run, "how many?", "--pair", "turns 47 models", "--json").out)
     assert row["input"] == ["how many?", "turns 47 models"]
     assert (row["text"], row["begin"], row["end"]) == ("47", 6, 8)
     assert "'how many?' has no context" in line("predict", run, "how many?").error
 
 
+def test_rows_of_files(run, tmp_path, capsys):
+    rows = [{"id": number, "query": "how many?", "passage": f"turns {number} mills"} for number in (47, 12)]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said = CommandLine(capsys)("predict", run, "--input", source, "-o", tmp_path / "out.jsonl")
+    assert said.status == 0, said.err
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [{name: row[name] for name in rows[0]} for row in out] == rows
+    assert [(row["predicted_answer"], row["predicted_begin"], row["predicted_end"]) for row in out] == [
+        ("47", 6, 8),
+        ("12", 6, 8),
+    ]
+
+
+def test_baselines_stand_beside_it(run, data, capsys):
+    found = json.loads(CommandLine(capsys)("evaluate", run, data / "dev.json", "--json").out)
+    assert found["baseline"]["TF-IDF window"]["f1"] < found["f1"]
+
+
 def test_the_threshold_goes_with_the_model(run, model, data, tmp_path):
     stored = json.loads((run / "config.json").read_text())["langmill_null_threshold"]
     task = QuestionAnswering()
-    examples = task.read([str(data / "dev.json")], langmill_settings(), report())
+    examples = list(task.read([str(data / "dev.json")], DataSettings(), ReadReport()))
     wanted = best_threshold(task.outputs(model.checkpoint, examples), examples)
     assert model.checkpoint.decisions == {THRESHOLD: stored}
     assert stored == pytest.approx(wanted, abs=1e-4)
@@ -139,18 +157,6 @@ def test_the_threshold_goes_with_the_model(run, model, data, tmp_path):
     always = replace(model.checkpoint, decisions={})
     (found,) = task.predict(always, [("how many?", "the mill turns raw text")])
     assert found.text and all(each.text for each in found.alternatives)
-
-
-def langmill_settings():
-    from langmill.training.settings import DataSettings
-
-    return DataSettings()
-
-
-def report():
-    from langmill.text.documents import ReadReport
-
-    return ReadReport()
 
 
 def test_it_opens_in_transformers(run, model):

@@ -1,4 +1,4 @@
-"""What can be answered without having learned anything: the piece of a text that shares most with the question. [evaluation]
+"""What can be answered without having learned anything: the piece of a text that shares most with the question. [tasks]
 
 Sliding windows over texts were the first baseline of such data (Richardson et al. 2013, "MCTest"; Rajpurkar et al.
 2016, section 4.1).
@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from langmill.tasks.assessment import Assessment
-from langmill.tasks.qa import assess_answers
+from langmill.tasks.qa_answers import assess_answers
 from langmill.text.labelled_questions import QuestionExample
 from langmill.text.segmentation import HAN, words
 
-NAME = "TF-IDF window"
 ANSWER_WORDS = 4
 """Words of an answer at most. Answers in Chinese data are often clauses: there it is the whole sentence."""
 SENTENCE = re.compile(r"[^\n.!?。！？；]+(?:[.!?](?=\S)[^\n.!?。！？；]*)*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from langmill.evaluation.question_baseline import SENTENCE, window_answer, window_baseline
+from langmill.tasks.qa_baseline import SENTENCE, window_answer, window_baseline
 from langmill.text.labelled_questions import Answer, QuestionExample
 
 CONTEXT = (
