@@ -30,7 +30,7 @@ class Candidate:
     end: int
     """`context[begin:end] == text`."""
     probability: float
-    """Among the best twenty and no answer."""
+    """Among the best twenty and, of a model that can say so, no answer."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Answer:
     end: int
     """`context[begin:end] == text`."""
     probability: float
-    """Among the best twenty and no answer."""
+    """Among the best twenty and, of a model that can say so, no answer."""
     alternatives: tuple[Candidate, ...]
     """The likeliest candidates, best first."""
 
@@ -66,17 +66,17 @@ def answer_of(found: Candidates, context: str, threshold: float) -> Answer:
     >>> answer_of(Candidates({(0, 2): 3.0}, 4.0), "ab cd", 0.5).text
     ''
     """
-    pieces = [*found.spans, (0, 0)]
-    scores = np.array([*found.spans.values(), found.none])
-    chances = np.exp(scores - scores.max())
-    chances /= chances.sum()
-    listed = [
-        Candidate(context[begin:end], begin, end, float(chance))
-        for (begin, end), chance in zip(pieces, chances)
-    ]
-    chosen = listed[-1] if found.odds > threshold or not found.spans else listed[0]
-    known = listed if math.isfinite(threshold) else listed[:-1]
-    best = sorted(known, key=lambda each: -each.probability)[:SHOWN]
+    scores = dict(found.spans)
+    if math.isfinite(threshold) or not scores:
+        scores[0, 0] = found.none
+    highest = max(scores.values())
+    total = sum(math.exp(score - highest) for score in scores.values())
+    listed = {
+        piece: Candidate(context[slice(*piece)], *piece, math.exp(score - highest) / total)
+        for piece, score in scores.items()
+    }
+    chosen = listed[0, 0] if found.odds > threshold or not found.spans else next(iter(listed.values()))
+    best = sorted(listed.values(), key=lambda each: -each.probability)[:SHOWN]
     return Answer(chosen.text, chosen.begin, chosen.end, chosen.probability, tuple(best))
 
 

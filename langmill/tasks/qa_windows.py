@@ -42,6 +42,8 @@ CANDIDATES = 20
 INSIDE = re.compile(r"(?=[^\W\d_\u0e00-\U0010ffff]{2}|\d\d)")
 """Before two letters or two digits, between which no answer begins or ends. From U+0E00 on scripts set no space
 between words (Thai, Chinese, Japanese), or write particles onto them (Korean)."""
+NOTHING = -1e9
+"""The score of the best of no spans: finite, so that every threshold is."""
 KEPT_CONTEXTS = 16
 """Contexts whose tokens are remembered: questions about one mostly stand together."""
 
@@ -196,7 +198,7 @@ class Candidates:
     @property
     def odds(self) -> float:
         """How much likelier no answer is than the best one."""
-        return self.none - next(iter(self.spans.values()), -math.inf)
+        return self.none - next(iter(self.spans.values()), NOTHING)
 
 
 def read_window(

@@ -245,9 +245,11 @@ def test_the_threshold_decides():
     found = Candidates({(0, 2): 3.0, (3, 5): 1.0}, 4.0)
     assert answer_of(found, "ab cd", 0.9).text == "" and answer_of(found, "ab cd", 1.0).text == "ab"
     sure = answer_of(found, "ab cd", math.inf)
-    total = math.exp(3) + math.exp(1) + math.exp(4)
-    assert sure.probability == pytest.approx(math.exp(3) / total)
+    assert sure.probability == pytest.approx(math.exp(3) / (math.exp(3) + math.exp(1)))
     assert [each.text for each in sure.alternatives] == ["ab", "cd"]
+    total = math.exp(3) + math.exp(1) + math.exp(4)
+    assert answer_of(found, "ab cd", 1.0).probability == pytest.approx(math.exp(3) / total)
+    assert answer_of(found, "ab cd", 0.9).probability == pytest.approx(math.exp(4) / total)
     assert [each.text for each in answer_of(found, "ab cd", 0.9).alternatives] == ["", "ab", "cd"]
     assert answer_of(Candidates({}, -1.0), " ", math.inf).text == ""
 
