@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from langmill.text.labelled_questions import Answer, QuestionExample
@@ -25,8 +26,6 @@ def new_tokenizer(kind: str, *, layout: bool = True) -> Tokenizer:
     """Return one trained on the texts of this file; layout: with [CLS] and [SEP]."""
     specials = SPECIALS[kind]
     if layout:
-        from dataclasses import replace
-
         specials = replace(specials, cls=specials.cls or "<|cls|>", sep=specials.sep or "<|sep|>")
     texts = [" ".join(WORDS), HARD, "when how many who 0123456789 多少 谁"] * 20
     vocabulary = None if kind == "char" else 500
