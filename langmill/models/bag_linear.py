@@ -20,7 +20,7 @@ USUAL = 10.0
 """C where there are too few texts to choose by."""
 FOLDS = 3
 CHOOSING_TEXTS = 4000
-"""More are not needed to choose."""
+"""More are not needed to choose C."""
 SMOOTHING = 0.1
 """What is added to each n-gram's weight in the texts with a label, and in those without."""
 TEMPERATURES = np.geomspace(0.2, 4, 61)
@@ -124,23 +124,34 @@ def best_temperature(logits: Floats, members: NDArray[np.bool_], *, several: boo
     return min((log_loss(logits * each, members, several=several), float(each)) for each in TEMPERATURES)
 
 
+def held_out_loss(
+    x: Matrix, members: NDArray[np.bool_], c: float, *, folds: int, several: bool, ratios: bool, seed: int
+) -> tuple[float, float]:
+    """Return `best_temperature` of texts that were not fitted to: those of the first `folds` of `FOLDS` folds."""
+    fold = fold_texts(members, several=several, folds=FOLDS, seed=seed)
+    logits = np.zeros(members.shape)
+    for number in range(folds):
+        out = fold == number
+        weight, bias = fit_each(x[~out], members[~out], c, several=several, ratios=ratios, seed=seed)
+        logits[out] = x[out] @ weight + bias
+    held = (fold >= 0) & (fold < folds)
+    return best_temperature(logits[held], members[held], several=several) if held.any() else (0.0, 1.0)
+
+
 def choose(
     x: Matrix, members: NDArray[np.bool_], *, several: bool, ratios: bool, seed: int
 ) -> tuple[float, float]:
-    """Return the C, and the factor on its logits, that predict texts best that were not fitted to."""
-    rows = np.random.default_rng(seed).permutation(len(members))[:CHOOSING_TEXTS]
-    x, members = x[rows], members[rows]
-    fold = fold_texts(members, several=several, folds=FOLDS, seed=seed)
-    if (fold < 0).all():
+    """Return the C, and the factor on its logits, that predict texts best that were not fitted to.
+
+    Of many texts some choose the C; how sure one may be then depends on all, of which a third is enough to tell.
+    """
+    options: dict[str, Any] = {"several": several, "ratios": ratios, "seed": seed}
+    some = np.random.default_rng(seed).permutation(len(members))[:CHOOSING_TEXTS]
+    part, own = x[some], members[some]
+    if (fold_texts(own, several=several, folds=FOLDS, seed=seed) < 0).all():
         return USUAL, 1.0
-    found = []
-    for c in STRENGTHS:
-        logits = np.zeros(members.shape)
-        for number in range(FOLDS):
-            rest = fold != number
-            weight, bias = fit_each(x[rest], members[rest], c, several=several, ratios=ratios, seed=seed)
-            logits[~rest] = x[~rest] @ weight + bias
-        loss, factor = best_temperature(logits[fold >= 0], members[fold >= 0], several=several)
-        found.append((loss, c, factor))
-    _, c, factor = min(found)
+    found = [(*held_out_loss(part, own, c, folds=FOLDS, **options), c) for c in STRENGTHS]
+    _, factor, c = min(found, key=lambda each: each[0])
+    if len(some) < len(members):
+        _, factor = held_out_loss(x, members, c, folds=1, **options)
     return c, factor

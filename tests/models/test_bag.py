@@ -160,6 +160,8 @@ def test_one_label_is_refused(kind):
         fitted(kind, wanted=np.ones(len(TEXTS), dtype=int), labels=("a", "b"))
     with pytest.raises(DataError, match="there is no text"):
         fitted(kind, [], np.zeros(0, dtype=int))
+    with pytest.raises(DataError, match="no row has a word in it"):
+        fitted(kind, ["", " "], np.array([0, 1]), labels=("a", "b"))
 
 
 def test_other_kinds_are_refused(monkeypatch):
