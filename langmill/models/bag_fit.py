@@ -46,7 +46,7 @@ RECIPES: dict[str, Recipe] = {
 | fasttext | the same                 | a linear layer on the mean of learned vectors                                  |
 
 After NB-SVM (Wang and Manning 2012), whose support vectors give way to logistic regression, for its probabilities;
-then all logits are multiplied by what makes those right on texts set aside. So are fastText's."""
+then all logits get the factor and the shifts that make those right on texts set aside. So do fastText's."""
 LEAST_TEXTS = (1, 2)
 """An n-gram of words, of characters, that stands in fewer texts is not looked at."""
 
@@ -152,8 +152,8 @@ def fit_weights(
     if kind == "fasttext":
         return fit_vectors(x, members, several=several, seed=seed)
     ratios = kind == "nbsvm"
-    c, factor = choose(x, members, several=several, ratios=ratios, seed=seed)
+    c, factor, shift = choose(x, members, several=several, ratios=ratios, seed=seed)
     if not ratios and not several:
         return fit_classes(x, members.argmax(1), members.shape[1], c)
     weight, bias = fit_each(x, members, c, several=several, ratios=ratios, seed=seed)
-    return (weight * factor, bias * factor) if ratios else (weight, bias)
+    return (weight * factor, bias * factor + shift) if ratios else (weight, bias)
