@@ -105,7 +105,7 @@ def fit_bag(
         raise ConfigError(f"unknown kind of classifier {kind!r}; allowed: {', '.join(RECIPES)}{hint}")
     if importlib.util.find_spec("sklearn") is None:
         raise MissingDependencyError(
-            f"--model {kind} needs scikit-learn; install it with `pip install 'langmill[viz]'`"
+            f"--model {kind} needs scikit-learn; install it with `pip install 'langmill[baselines]'`"
         )
     members, several = check_targets(len(rows), targets, labels)
     recipe = RECIPES[kind]
