@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from langmill.checkpoint.locate import locate, read_object
+from langmill.checkpoint.sentences import write_pooling
 from langmill.checkpoint.weights import StoredTensor, opened, some, write_tensors
 from langmill.core.errors import CheckpointError
 from langmill.core.files import atomic_write, make_folder, write_json
@@ -361,6 +362,8 @@ def adapter_config(checkpoint: Checkpoint, *, base: str) -> dict[str, Any]:
     task = kinds.get((config.encoder is not None, config.decoder is not None))
     if isinstance(model, Headed):
         task = TASKS[model.config.head.kind]
+    elif not config.has_output:
+        task = "FEATURE_EXTRACTION"
     return {
         "alpha_pattern": {name: alpha_of(form) for name, form in special.items()},
         "base_model_name_or_path": base,
@@ -391,6 +394,8 @@ def save_adapter(folder: str | Path, checkpoint: Checkpoint, *, base: str) -> No
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save(folder)
     family, model = FAMILIES[checkpoint.family], checkpoint.model
+    if checkpoint.pooling is not None:
+        write_pooling(folder, checkpoint.pooling, width=model.config.output_stack.width)
     if isinstance(model, Headed):
         write_json(folder / HEAD, head_keys(head_layout(family, model.config.head.kind), model.config.head))
     tensors = {

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from langmill.batches.labelled import LabelledBatch, LabelledLoader, LabelledRow, by_length, collate
 from langmill.checkpoint import Checkpoint
 from langmill.checkpoint.heads import put_head
+from langmill.checkpoint.sentences import SentencePooling
 from langmill.core.device import choose_device, training_dtype
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.files import digest
@@ -43,7 +44,7 @@ from langmill.text.documents import ReadReport, plural
 from langmill.text.holdout import digest_number
 from langmill.text.paths import source_fingerprint
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training.job import Job
+from langmill.training.job import Job, Loader
 from langmill.training.settings import DataSettings, ModelSettings, TrainSettings
 from langmill.training.state import seed_everything
 
@@ -145,11 +146,11 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
     """Read the examples and hold some out."""
     settings = request.settings
     report = ReadReport()
-    examples = task.read(request.data, settings.data, report)
+    examples = list(task.read(request.data, settings.data, report))
     if not examples:
         raise DataError(f"{', '.join(request.data)}: nothing to learn from; {report}")
     if request.held_out:
-        held_out = task.read(request.held_out, settings.data, report)
+        held_out = list(task.read(request.held_out, settings.data, report))
         if not held_out:
             raise DataError(f"{', '.join(request.held_out)}: nothing to evaluate on; {report}")
         split = f"{plural(len(held_out), 'example')} of {', '.join(request.held_out)} to evaluate on."
@@ -211,13 +212,88 @@ def hold_out(
 # A run
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What a run has before its texts become tokens."""
+
+    settings: TrainSettings
+    device: torch.device
+    dtype: torch.dtype
+    source: Checkpoint | None
+    corpus: LabelledCorpus
+
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens of a forward pass."""
+        return MICRO_TOKENS[self.device.type]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from, and how."""
+
+    rows: int
+    tokens: int
+    """Of all rows."""
+    loader: Callable[[int], Loader]
+    """From the rows of a step, over all processes, to batches of them."""
+    objective: Callable[[Any, Any], tuple[Tensor, Tensor]]
+    evaluate: Callable[[Any], dict[str, float]]
+    """Figures of a model on held-out examples; the first says which weights are better."""
+    rises: bool
+    """Whether it improves by rising."""
+    make: Callable[[ModelSettings, torch.Generator], nn.Module]
+    """From settings with every size known to a new model."""
+
+
 def prepare(request: Request, task: HeadedTask) -> Lesson:
     """Read and split the examples, make or open tokenizer and model, put the head on, decide what is open."""
-    settings, here = request.settings, request.here
-    device = choose_device(settings.device, local_rank=here.local_rank)
+    run = open_run(request, task)
+    corpus = run.corpus
+    head = task.head([*corpus.train, *corpus.held_out], run.settings)
+    tokenizer = open_words(request, corpus, run.settings, run.source, task)
+    limit = choose_limit(run.settings, run.source)
+    seed = run.settings.seed
+    seed_everything(seed)
+    checkpoint = None
+    if run.source is not None:
+        checkpoint = with_head(run.source, head, torch.Generator().manual_seed(seed))
+    segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
+    encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
+    train, held_out = encode(corpus.train), encode(corpus.held_out)
+    if train.cut:
+        warn(
+            f"{train.cut} of {len(corpus.train)} examples are longer than {limit} tokens; their rest is not read"
+        )
+
+    def loader(batch: int) -> LabelledLoader:
+        return LabelledLoader(
+            train.rows,
+            batch=batch,
+            collate=partial(collate, micro_tokens=run.micro_tokens, by_token=task.by_token),
+            seed=seed,
+            rank=request.here.rank,
+            size=request.here.size,
+        )
+
+    material = Material(
+        rows=len(train.rows),
+        tokens=sum(row.tokens for row in train.rows),
+        loader=loader,
+        objective=partial(objective_of, task),
+        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, run.micro_tokens),
+        rises=True,
+        make=partial(new_headed, task, head, tokenizer),
+    )
+    return make_lesson(request, run, material, tokenizer=tokenizer, checkpoint=checkpoint, limit=limit)
+
+
+def open_run(request: Request, task: HeadedTask) -> Opened:
+    """Check the settings, open the checkpoint to go on from, and read and split the examples."""
+    settings = request.settings
+    device = choose_device(settings.device, local_rank=request.here.local_rank)
     dtype = training_dtype(device, settings.precision)
     refuse_foreign_settings(settings, task)
-    continues = bool(settings.from_checkpoint)
     settings = choose_family(settings, task)
     source = open_source(request, task)
     corpus = read_corpus(request, task)
@@ -226,62 +302,54 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
             f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
             " the former ones back, or start another run with --from"
         )
-    head = task.head([*corpus.train, *corpus.held_out], settings)
-    tokenizer = open_words(request, corpus, settings, source, task)
-    limit = choose_limit(settings, source)
+    return Opened(settings, device, dtype, source, corpus)
+
+
+def make_lesson(
+    request: Request,
+    run: Opened,
+    material: Material,
+    *,
+    tokenizer: Tokenizer,
+    checkpoint: Checkpoint | None,
+    limit: int,
+    pooling: SentencePooling | None = None,
+) -> Lesson:
+    """Plan a run and make its model and its job.
+
+    checkpoint: what is trained further; None: `material.make` gives the model. limit: tokens of a text that are read.
+    pooling: how the states of a new model become vectors, where they do.
+    """
+    settings, here, corpus = run.settings, request.here, run.corpus
+    continues = bool(settings.from_checkpoint)
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"context": limit})})
-    seed_everything(settings.seed)
-    make = partial(new_headed, task, head, tokenizer)
-    generator = torch.Generator().manual_seed(settings.seed)
-    checkpoint = None if source is None else with_head(source, head, generator)
-    segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
-    encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
-    train, held_out = encode(corpus.train), encode(corpus.held_out)
-    if train.cut:
-        warn(
-            f"{train.cut} of {len(corpus.train)} examples are longer than {limit} tokens; their rest is not read"
-        )
-    tokens = sum(len(row.ids) for row in train.rows)
-    settings = fill_length(settings, len(train.rows), continues=continues)
-    micro_tokens = MICRO_TOKENS[device.type]
-
-    def loader(batch: int) -> LabelledLoader:
-        return LabelledLoader(
-            train.rows,
-            batch=batch,
-            micro_tokens=micro_tokens,
-            seed=settings.seed,
-            by_token=task.by_token,
-            rank=here.rank,
-            size=here.size,
-        )
-
-    objective = partial(objective_of, task)
+    settings = fill_length(settings, material.rows, continues=continues)
     course = Course(
-        tokens=tokens,
-        row_tokens=tokens / len(train.rows),
+        tokens=material.tokens,
+        row_tokens=material.tokens / material.rows,
         vocabulary=tokenizer.vocabulary_size,
-        objective=objective,
-        loader=loader,
-        make=make,
-        most_steps=math.ceil(EPOCHS[continues] * len(train.rows) / settings.batch),
+        objective=material.objective,
+        loader=material.loader,
+        make=material.make,
+        most_steps=math.ceil(EPOCHS[continues] * material.rows / settings.batch),
     )
     deadline = request.started + settings.budget - finish_seconds(settings.budget)
     plan, model = make_plan(
-        settings, course, checkpoint, device=device, dtype=dtype, deadline=deadline, here=here
+        settings, course, checkpoint, device=run.device, dtype=run.dtype, deadline=deadline, here=here
     )
     if checkpoint is None:
-        checkpoint = Checkpoint(model, tokenizer)
+        checkpoint = Checkpoint(model, tokenizer, pooling=pooling)
     job = Job(
         model=model,
-        loader=loader(plan.settings.batch),
-        objective=objective,
-        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, micro_tokens),
+        loader=material.loader(plan.settings.batch),
+        objective=material.objective,
+        evaluate=material.evaluate,
         save_model=partial(save_run, checkpoint, base_name(request)),
         steps=plan.settings.steps,
-        micro_batch=settings.micro_batch or len(train.rows),
+        micro_batch=settings.micro_batch or material.rows,
         flops_per_token=plan.flops_per_token,
         peak_flops=plan.peak_flops * here.size,
+        rises=material.rises,
         keeps_best=True,
         facts={
             "tokens_per_step": plan.settings.batch * course.row_tokens,
@@ -291,7 +359,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
             "corpus": corpus.fingerprint,
             "content": corpus.content,
             "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
-            "train_tokens": tokens,
+            "train_tokens": material.tokens,
             "vocabulary": tokenizer.vocabulary_size,
         },
     )

@@ -184,7 +184,7 @@ def text_facts(corpus: Corpus, tokenizer: Tokenizer, shards: Shards, context: in
 
 def refuse_foreign_settings(settings: TrainSettings, task: StepTask) -> None:
     """Raise ConfigError where something is set that only another task follows."""
-    for group in ("mask", "spans", "labels"):
+    for group in ("mask", "spans", "labels", "embed"):
         asked = getattr(settings, group).model_dump(exclude_defaults=True)
         if asked and group != task.own_settings:
             raise ConfigError(
@@ -360,7 +360,9 @@ def save_run(checkpoint: Checkpoint, base: str, folder: Path, model: Any) -> Non
 
     base: what an adapter says of where its model lies.
     """
-    now = Checkpoint(model, checkpoint.tokenizer, checkpoint.family, checkpoint.config)
+    now = Checkpoint(
+        model, checkpoint.tokenizer, checkpoint.family, checkpoint.config, pooling=checkpoint.pooling
+    )
     if adapted_layers(model):
         save_adapter(folder, now, base=base)
     else:

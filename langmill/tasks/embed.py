@@ -1,0 +1,316 @@
+"""Embeddings: a vector for a text, near those of texts that belong to it. [tasks]
+
+Shape letters: N texts, D numbers of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from langmill.batches.labelled import LabelledBatch, LabelledLoader, LabelledRow, by_length, collate
+from langmill.batches.text_pairs import PairBatch, PairRow, collate_pairs
+from langmill.checkpoint import Checkpoint
+from langmill.checkpoint.sentences import SentencePooling
+from langmill.core.errors import ConfigError, DataError
+from langmill.core.log import say, warn
+from langmill.models.heads import pool
+from langmill.models.initialise import without_scores
+from langmill.models.protocol import device_of
+from langmill.objectives.contrastive import contrastive
+from langmill.tasks.assessment import Assessment
+from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
+from langmill.tasks.classify import Classifying, encode_texts
+from langmill.tasks.labelled import (
+    LONGEST_TOKENS,
+    QUICK_EXAMPLES,
+    Material,
+    Opened,
+    choose_limit,
+    make_lesson,
+    open_run,
+    open_words,
+)
+from langmill.tasks.mlm import MaskedLanguageModelling
+from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.retrieval import assess_pairs, kind_of_pairs, unit
+from langmill.text.documents import ReadReport
+from langmill.text.labelled import ClassExample, read_classes
+from langmill.text.labelled_pairs import TextPair, read_pairs
+from langmill.text.labelled_rows import LabelledSettings
+from langmill.text.paths import expand, kind_of
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.training.settings import EmbedSettings, ModelSettings, TrainSettings
+from langmill.training.state import seed_everything
+
+BATCHES = {True: 64, False: 128}
+"""Pairs a step: from a checkpoint, and from scratch. All others of a batch are a pair's negatives."""
+DROPOUT = 0.1
+"""Of a new model that learns from single texts, unless settings say."""
+
+
+@dataclass(frozen=True)
+class TextVector:
+    """What a model makes of a text."""
+
+    vector: tuple[float, ...]
+    """(D,)."""
+    cut: int = 0
+    """Tokens at the end of the text that were not read."""
+
+    def columns(self) -> dict[str, Any]:
+        """Return what is added to a row."""
+        return {"vector": list(self.vector)}
+
+    def summary(self, text: str) -> str:
+        """Return the vector's beginning and its length."""
+        length = float(np.linalg.norm(self.vector))
+        begin = " ".join(f"{number:+.4f}" for number in self.vector[:6])
+        return f"{begin} … ({len(self.vector)} numbers, length {length:.4f})\t{text}"
+
+
+def text_vectors(model: Any, pooling: SentencePooling, batch: LabelledBatch) -> Tensor:
+    """Return the vectors of a batch of texts in float32, (B, D), not normalised."""
+    read = model.decode if model.config.encoder is None else model.encode
+    return pool(read(batch.ids, valid=batch.valid).float(), batch.valid, pooling.pooling)
+
+
+def default_pooling(model: Any) -> SentencePooling:
+    """Return how vectors are made of a model that does not say: a decoder's last state alone has read all."""
+    return SentencePooling("last" if model.config.encoder is None else "mean")
+
+
+@torch.no_grad()
+def vectors_of(
+    model: Any, tokenizer: Tokenizer, pooling: SentencePooling, texts: Sequence[str]
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Return the vectors of texts, (N, D), and how many tokens of each are not read; they are read by length."""
+    limit = min(model.config.output_stack.max_positions, pooling.tokens or LONGEST_TOKENS)
+    encoded, cut = encode_texts([(text,) for text in texts], tokenizer, limit=limit, segments=False)
+    rows = [LabelledRow(ids, np.array(0)) for ids, _ in encoded]
+    device = device_of(model)
+    micro_tokens = MICRO_TOKENS[device.type]
+    vectors = np.zeros((len(rows), model.config.output_stack.width), np.float32)
+    for numbers in by_length(rows, micro_tokens=micro_tokens):
+        batch = collate([rows[n] for n in numbers], micro_tokens=micro_tokens).to(device)
+        found = text_vectors(model, pooling, batch)
+        vectors[numbers] = (nn.functional.normalize(found, dim=1) if pooling.normalise else found).cpu()
+    return vectors, cut
+
+
+def encode(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[int]]:
+    """Return the vectors of texts, (N, D), and how many tokens of each are not read."""
+    assert checkpoint.tokenizer is not None
+    model = without_scores(checkpoint.model)
+    return vectors_of(model, checkpoint.tokenizer, checkpoint.pooling or default_pooling(model), texts)
+
+
+def pair_rows(examples: Sequence[TextPair], tokenizer: Tokenizer, limit: int) -> tuple[list[PairRow], int]:
+    """Return pairs as rows of at most `limit` tokens a text, and how many different texts are longer."""
+    texts = [text for each in examples for text in (each.text, each.positive, *each.negatives)]
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    encoded, cut = encode_texts([(text,) for text in number], tokenizer, limit=limit, segments=False)
+    rows = [LabelledRow(ids, np.array(i)) for i, (ids, _) in enumerate(encoded)]
+    return [
+        PairRow(
+            rows[number[each.text]],
+            rows[number[each.positive]],
+            tuple(rows[number[text]] for text in each.negatives),
+            each.score,
+        )
+        for each in examples
+    ], sum(lost > 0 for lost in cut)
+
+
+class Embedding:
+    """`langmill train embed`: learn vectors of texts from pairs, or from texts alone."""
+
+    name = "embed"
+    use = Use(
+        "text embedder",
+        "sentence-similarity",
+        "AutoModel",
+        'model.predict("…").vector',
+        ("predict {} 'some text'", "evaluate {} FILE", "search index {} FOLDER -o INDEX"),
+    )
+    families = Classifying.families
+    fitted: tuple[str, ...] = ()
+    own_settings = "embed"
+    by_token = False
+
+    def __init__(self, settings: EmbedSettings | None = None) -> None:
+        self.settings = settings or EmbedSettings()
+
+    def learn(self, request: Request) -> Lesson:
+        """Read the pairs, make or open a model, and take its head and output layer away."""
+        return Embedding(request.settings.embed).lesson(request)
+
+    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+        """See that it is one stack."""
+        without_scores(model)
+
+    def read(
+        self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
+    ) -> Iterator[Any]:
+        """Yield the pairs of files; each line of a text file is a pair with itself. Without answers: single texts."""
+        if not answers:
+            yield from read_classes(paths, settings, report, need_labels=False)
+            return
+        for path in expand(paths, report=report):
+            if kind_of(path) == "text":
+                for each in read_classes([path], settings, report, need_labels=False):
+                    yield TextPair(each.text, each.text, source=each.source, fields=each.fields)
+            else:
+                yield from read_pairs([path], settings, report)
+
+    def question(self, example: ClassExample) -> Text:
+        """Return the text."""
+        return example.text
+
+    def texts(self, example: TextPair) -> tuple[str, ...]:
+        """Return all texts of a pair; of a text with itself that one."""
+        return tuple(dict.fromkeys((example.text, example.positive, *example.negatives)))
+
+    def stratum(self, example: TextPair) -> str:
+        """Return nothing: pairs are held out by chance alone."""
+        return ""
+
+    def lesson(self, request: Request) -> Lesson:
+        """Do the work of `learn`."""
+        run = open_run(request, self)
+        corpus, settings, here = run.corpus, run.settings, request.here
+        kind = kind_of_pairs(corpus.train)
+        if kind == "single":
+            say("texts without pairs: each is to be told from the others as another dropout shows it (SimCSE)")
+            settings = with_dropout(settings, run.source)
+        batch = settings.batch or min(BATCHES[bool(settings.from_checkpoint)], len(corpus.train))
+        run = replace(run, settings=settings.model_copy(update={"batch": batch}))
+        if here.size > 1:
+            say("a pair's negatives are those of its own process: each sees its share of the batch alone")
+        tokenizer = open_words(request, corpus, settings, run.source, self)
+        checkpoint, pooling, limit = self.start(run)
+        seed_everything(settings.seed)
+        rows, cut = pair_rows(corpus.train, tokenizer, limit)
+        if cut:
+            warn(f"{cut} texts are longer than {limit} tokens; their rest is not read")
+        material = Material(
+            rows=len(rows),
+            tokens=sum(row.tokens for row in rows),
+            loader=lambda batch: LabelledLoader(
+                rows,
+                batch=batch,
+                collate=partial(collate_pairs, micro_tokens=run.micro_tokens),
+                seed=settings.seed,
+                rank=here.rank,
+                size=here.size,
+            ),
+            objective=partial(self.objective, pooling),
+            evaluate=self.quick_evaluation(corpus.held_out, tokenizer, pooling, batch),
+            rises=kind_of_pairs(corpus.held_out) != "single",
+            make=partial(new_body, self, tokenizer),
+        )
+        return make_lesson(
+            request, run, material, tokenizer=tokenizer, checkpoint=checkpoint, limit=limit, pooling=pooling
+        )
+
+    def start(self, run: Opened) -> tuple[Checkpoint | None, SentencePooling, int]:
+        """Return what is trained further, if anything, how vectors are made, and the tokens that are read."""
+        limit = choose_limit(run.settings, run.source)
+        asked = self.settings.pooling
+        if run.source is None:
+            encoder = run.settings.model.family in MaskedLanguageModelling.families
+            usual = SentencePooling("mean" if encoder else "last")
+            checkpoint = None
+        else:
+            checkpoint = replace(run.source, model=without_scores(run.source.model))
+            usual = run.source.pooling or default_pooling(checkpoint.model)
+            if not run.settings.model.context:
+                limit = min(limit, usual.tokens or limit)
+        pooling = replace(usual, pooling=usual.pooling if asked == "auto" else asked, tokens=limit)
+        return checkpoint and replace(checkpoint, pooling=pooling), pooling, limit
+
+    def objective(self, pooling: SentencePooling, model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        """Return (loss_sum, count) of a batch."""
+        return contrastive(
+            partial(text_vectors, model, pooling),
+            batch,
+            temperature=self.settings.temperature,
+            symmetric=self.settings.symmetric,
+            sizes=self.settings.sizes,
+        )
+
+    def quick_evaluation(
+        self, examples: Sequence[TextPair], tokenizer: Tokenizer, pooling: SentencePooling, batch: int
+    ) -> Callable[[Any], dict[str, float]]:
+        """Return a function from a model to its figures on held-out pairs; of single texts to their loss under dropout."""
+        examples = examples[:QUICK_EXAMPLES]
+
+        def assess(model: Any) -> dict[str, float]:
+            found = assess_pairs(examples, lambda texts: vectors_of(model, tokenizer, pooling, texts)[0])
+            figures = dict(found.figures)
+            recall = figures.pop("recall_at_k", {})
+            return {**figures, **{f"recall_at_{k}": share for k, share in recall.items()}}
+
+        @torch.no_grad()
+        def lose(model: Any) -> dict[str, float]:
+            device, total = device_of(model), 0.0
+            rows, _ = pair_rows(examples, tokenizer, pooling.tokens)
+            with torch.random.fork_rng():
+                seed_everything(0)
+                model.train()
+                for begin in range(0, len(rows), batch):
+                    part = collate_pairs(rows[begin : begin + batch], micro_tokens=MICRO_TOKENS[device.type])
+                    total += float(self.objective(pooling, model, part.to(device))[0])
+            model.eval()
+            return {"loss": total / len(rows)}
+
+        return lose if kind_of_pairs(examples) == "single" else assess
+
+    def evaluate(self, checkpoint: Checkpoint, examples: Sequence[TextPair]) -> Assessment:
+        """Compare the cosines of pairs with their scores, or look for what belongs to each text among all that does."""
+        return assess_pairs(examples, lambda texts: encode(checkpoint, texts)[0])
+
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[TextVector]:
+        """Return the vector of each text."""
+        vectors, cut = encode(checkpoint, single_texts(inputs))
+        return [TextVector(tuple(row), lost) for row, lost in zip(vectors.tolist(), cut)]
+
+    def score(
+        self, results: Sequence[TextVector], references: Sequence[Sequence[float]]
+    ) -> dict[str, float]:
+        """Return the mean cosine of results and the vectors that they should be, one a result."""
+        if len(results) != len(references):
+            raise DataError(
+                f"{len(results)} results and {len(references)} references; one for each is needed"
+            )
+        one, other = (unit(np.array(rows, np.float32)) for rows in ([r.vector for r in results], references))
+        return {"cosine": float((one * other).sum(1).mean())}
+
+
+def with_dropout(settings: TrainSettings, source: Checkpoint | None) -> TrainSettings:
+    """Return settings of a model that drops something: without that, a text and itself are one and the same."""
+    if source is None:
+        model = settings.model.model_copy(update={"dropout": settings.model.dropout or DROPOUT})
+        return settings.model_copy(update={"model": model})
+    if not source.model.config.output_stack.dropout:
+        raise ConfigError(
+            f"--from {settings.from_checkpoint}: has no dropout, by which a text is told from itself; learn from pairs of"
+            " texts, or go on from a model that has, such as BERT"
+        )
+    return settings
+
+
+def new_body(
+    task: Embedding, tokenizer: Tokenizer, settings: ModelSettings, generator: torch.Generator
+) -> nn.Module:
+    """Return a new model without an output layer."""
+    model = task.families[settings.family](settings, tokenizer.vocabulary_size, generator)
+    body: nn.Module = without_scores(model)
+    return body
