@@ -119,8 +119,10 @@ class TaskEvaluation:
         tables = {
             name: value for name, value in self.assessment.figures.items() if isinstance(value, Mapping)
         }
-        for table in tables.values():
-            if table:
+        for name, table in tables.items():
+            if table and not isinstance(next(iter(table.values())), Mapping):
+                lines += ["", *aligned([[name, *table], ["", *map(shown, table.values())]])]
+            elif table:
                 names = list(next(iter(table.values())))
                 lines += [
                     "",
@@ -203,7 +205,7 @@ def evaluate_answers(
 def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> list[Any]:
     """Return the examples of files, or raise DataError where there is none."""
     report = ReadReport()
-    examples = task.read(paths, settings, report)
+    examples = list(task.read(paths, settings, report))
     if not examples:
         raise DataError(f"{', '.join(paths)}: nothing to evaluate on; {report}")
     say(f"read {report}")
