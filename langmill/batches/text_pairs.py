@@ -71,4 +71,3 @@ def collate_pairs(rows: Sequence[PairRow], *, micro_tokens: int) -> PairBatch:
         scores,
         len(candidates),
     )
-

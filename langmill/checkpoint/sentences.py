@@ -68,14 +68,20 @@ def read_pooling(folder: Path) -> SentencePooling | None:
     ):
         raise CheckpointError(f"{path}: expected a list of modules, each with a type")
     kinds = [each["type"].rpartition(".")[2] for each in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]) or modules[0].get("path"):
+    if (
+        kinds[:2] != ["Transformer", "Pooling"]
+        or kinds[2:] not in ([], ["Normalize"])
+        or modules[0].get("path")
+    ):
         raise CheckpointError(
             f"{path}: modules {', '.join(kinds) or 'none'} are not supported; langmill makes vectors by a Transformer in"
             " the folder itself, Pooling and perhaps Normalize"
         )
     place = folder / str(modules[1].get("path", POOLING)) / "config.json"
     reading = read_object(folder / READING) if (folder / READING).is_file() else {}
-    if (folder / SETTINGS).is_file() and (prompt := read_object(folder / SETTINGS).get("default_prompt_name")):
+    if (folder / SETTINGS).is_file() and (
+        prompt := read_object(folder / SETTINGS).get("default_prompt_name")
+    ):
         logger.warning("%s: the prompt %r is not put before texts; write it there yourself", folder, prompt)
     tokens = reading.get("max_seq_length") or 0
     if type(tokens) is not int or tokens < 0:

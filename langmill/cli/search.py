@@ -23,9 +23,7 @@ def search() -> None:
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder of the index."
 )
-@click.option(
-    "--tokens", type=click.IntRange(min=1), help="Tokens of the longest passage.  [default: 128]"
-)
+@click.option("--tokens", type=click.IntRange(min=1), help="Tokens of the longest passage.  [default: 128]")
 @click.option(
     "--text-field", default="text", show_default=True, help="The column of rows that holds the text."
 )
@@ -70,7 +68,9 @@ def index(
 @search.command()
 @click.argument("folder", metavar="INDEX", type=click.Path(path_type=Path))
 @click.argument("questions", metavar="TEXT…", nargs=-1, required=True)
-@click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True, help="How many passages.")
+@click.option(
+    "-k", "count", type=click.IntRange(min=1), default=10, show_default=True, help="How many passages."
+)
 @click.option("--checkpoint", help="Where its model lies now.  [default: where it lay]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a question.")

@@ -5,7 +5,7 @@ Shape letters: N texts, D numbers of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -143,7 +143,6 @@ class Embedding:
     families = Classifying.families
     fitted: tuple[str, ...] = ()
     own_settings = "embed"
-    by_token = False
 
     def __init__(self, settings: EmbedSettings | None = None) -> None:
         self.settings = settings or EmbedSettings()
@@ -188,7 +187,9 @@ class Embedding:
         corpus, settings, here = run.corpus, run.settings, request.here
         kind = kind_of_pairs(corpus.train)
         if kind == "single":
-            say("texts without pairs: each is to be told from the others as another dropout shows it (SimCSE)")
+            say(
+                "texts without pairs: each is to be told from the others as another dropout shows it (SimCSE)"
+            )
             settings = with_dropout(settings, run.source)
         batch = settings.batch or min(BATCHES[bool(settings.from_checkpoint)], len(corpus.train))
         run = replace(run, settings=settings.model_copy(update={"batch": batch}))
@@ -282,9 +283,7 @@ class Embedding:
         vectors, cut = encode(checkpoint, single_texts(inputs))
         return [TextVector(tuple(row), lost) for row, lost in zip(vectors.tolist(), cut)]
 
-    def score(
-        self, results: Sequence[TextVector], references: Sequence[Sequence[float]]
-    ) -> dict[str, float]:
+    def score(self, results: Sequence[TextVector], references: Sequence[Sequence[float]]) -> dict[str, float]:
         """Return the mean cosine of results and the vectors that they should be, one a result."""
         if len(results) != len(references):
             raise DataError(

@@ -72,15 +72,12 @@ class Encoded:
     """Examples of which some part is not read."""
 
 
-class HeadedTask(StepTask, Protocol):
-    """A task whose model is a body with a head; its families make bodies, with the output layer of a language model."""
-
-    by_token: bool
-    """Whether there is a target for each token."""
+class LabelledTask(StepTask, Protocol):
+    """A task that learns from rows with answers."""
 
     def read(
         self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
-    ) -> list[Any]:
+    ) -> Iterable[Any]:
         """Return the examples of files; answers: they are needed."""
 
     def texts(self, example: Any) -> tuple[str, ...]:
@@ -88,6 +85,13 @@ class HeadedTask(StepTask, Protocol):
 
     def stratum(self, example: Any) -> str:
         """Return the label by whose shares examples are held out; empty: by chance alone."""
+
+
+class HeadedTask(LabelledTask, Protocol):
+    """A task whose model is a body with a head; its families make bodies, with the output layer of a language model."""
+
+    by_token: bool
+    """Whether there is a target for each token."""
 
     def head(self, examples: Sequence[Any], settings: TrainSettings) -> HeadConfig:
         """Return the head that the answers of examples call for."""
@@ -142,7 +146,7 @@ class LabelledCorpus:
         return digest(*(str(example) for example in (*self.train, *self.held_out)))
 
 
-def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
+def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
     """Read the examples and hold some out."""
     settings = request.settings
     report = ReadReport()
@@ -174,7 +178,7 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
 
 
 def hold_out(
-    examples: Sequence[Any], task: HeadedTask, *, share: float, seed: int
+    examples: Sequence[Any], task: LabelledTask, *, share: float, seed: int
 ) -> tuple[list[Any], list[Any]]:
     """Return examples to learn from and to evaluate on, `share` of each label; equal texts stay together.
 
@@ -288,7 +292,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     return make_lesson(request, run, material, tokenizer=tokenizer, checkpoint=checkpoint, limit=limit)
 
 
-def open_run(request: Request, task: HeadedTask) -> Opened:
+def open_run(request: Request, task: LabelledTask) -> Opened:
     """Check the settings, open the checkpoint to go on from, and read and split the examples."""
     settings = request.settings
     device = choose_device(settings.device, local_rank=request.here.local_rank)
@@ -371,7 +375,7 @@ def open_words(
     corpus: LabelledCorpus,
     settings: TrainSettings,
     source: Checkpoint | None,
-    task: HeadedTask,
+    task: LabelledTask,
 ) -> Tokenizer:
     """Return the tokenizer of the run or of its checkpoint, else open or train one."""
     if request.resume and (request.folder / "tokenizer.json").is_file():

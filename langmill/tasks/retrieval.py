@@ -118,9 +118,7 @@ def assess_likeness(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> 
         "pearson": float(np.corrcoef(found, wanted)[0, 1]) if defined else None,
     }
     right = (found >= np.median(found)) == (wanted >= np.median(wanted))
-    return Assessment(
-        figures, "spearman", lambda chosen: spearman(found[chosen], wanted[chosen]), right
-    )
+    return Assessment(figures, "spearman", lambda chosen: spearman(found[chosen], wanted[chosen]), right)
 
 
 def assess_pairs(examples: Sequence[TextPair], encode: Callable[[Sequence[str]], Floats]) -> Assessment:

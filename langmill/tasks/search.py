@@ -78,9 +78,7 @@ class IndexReport:
         >>> print(IndexReport("notes.index", 2, 30, 10))
         notes.index: 30 passages of 2 files, 10 of them new
         """
-        return (
-            f"{self.folder}: {plural(self.passages, 'passage')} of {plural(self.files, 'file')}, {self.encoded:,} of them new"
-        )
+        return f"{self.folder}: {plural(self.passages, 'passage')} of {plural(self.files, 'file')}, {self.encoded:,} of them new"
 
 
 # ------------------------------------------------------------------------------------------------
@@ -166,7 +164,9 @@ class Index:
     def open(cls, folder: Path) -> Index:
         """Return the index in a folder, or raise DataError where there is none."""
         if not (folder / FACTS).is_file():
-            raise DataError(f"{folder}: no index here; make one: langmill search index CKPT PATH… -o {folder}")
+            raise DataError(
+                f"{folder}: no index here; make one: langmill search index CKPT PATH… -o {folder}"
+            )
         facts = read_json(folder / FACTS)
         if not isinstance(facts, dict) or facts.get("version") != VERSION:
             raise DataError(f"{folder / FACTS}: not an index of this version of langmill; make it anew")
@@ -215,7 +215,9 @@ def build_index(
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
     limit = checkpoint.model.config.output_stack.max_positions
-    limit = min(limit, (checkpoint.pooling and checkpoint.pooling.tokens) or limit) - sum(map(len, tokenizer.around))
+    limit = min(limit, (checkpoint.pooling and checkpoint.pooling.tokens) or limit) - sum(
+        map(len, tokenizer.around)
+    )
     if tokens > limit:
         raise ConfigError(f"--tokens {tokens}: the model reads {limit} tokens of a text")
     tokens = tokens or min(limit, PASSAGE_TOKENS)
@@ -236,9 +238,7 @@ def build_index(
         if old and old[0] == content:
             kept.append((old[1], old[2]))
         else:
-            kept.append(
-                (list(passages_of(path, tokenizer, reading, tokens=tokens, report=report)), None)
-            )
+            kept.append((list(passages_of(path, tokenizer, reading, tokens=tokens, report=report)), None))
         files[str(path)] = {"digest": content, "passages": len(kept[-1][0])}
     if not any(passages for passages, _ in kept):
         raise DataError(f"{', '.join(paths)}: no text to search; {report}")
@@ -246,7 +246,9 @@ def build_index(
     fresh = iter(encode_all(checkpoint, new))
     width = checkpoint.model.config.output_stack.width
     blocks = [
-        np.array([next(fresh) for _ in passages], np.float32).reshape(-1, width) if vectors is None else vectors
+        np.array([next(fresh) for _ in passages], np.float32).reshape(-1, width)
+        if vectors is None
+        else vectors
         for passages, vectors in kept
     ]
     write_index(folder, facts | {"files": files}, [p for passages, _ in kept for p in passages], blocks)
@@ -334,7 +336,9 @@ def largest(scores: Floats, count: int) -> NDArray[np.int64]:
     return near[np.argsort(-scores[near], kind="stable")][:count]
 
 
-def search(index: Index, checkpoint: Checkpoint, questions: Sequence[str], *, count: int = 10) -> list[list[Hit]]:
+def search(
+    index: Index, checkpoint: Checkpoint, questions: Sequence[str], *, count: int = 10
+) -> list[list[Hit]]:
     """Return the `count` passages nearest to each question, best first.
 
     Raises DataError where the index was made by another model.
