@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langmill.batches.labelled import LabelledBatch, LabelledLoader, LabelledRow, by_length, collate
+from langmill.batches.labelled import LabelledBatch, LabelledRow, by_length, collate
 from langmill.batches.text_pairs import PairBatch, PairRow, collate_pairs
 from langmill.checkpoint import Checkpoint
 from langmill.checkpoint.sentences import SentencePooling
+from langmill.core.device import choose_device
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say, warn
 from langmill.models.heads import pool
@@ -31,16 +32,17 @@ from langmill.tasks.classify import Classifying, encode_texts
 from langmill.tasks.labelled import (
     LONGEST_TOKENS,
     QUICK_EXAMPLES,
-    Material,
-    Opened,
     choose_limit,
-    make_lesson,
+    corpus_facts,
+    fill_length,
+    most_steps,
     open_run,
     open_words,
 )
+from langmill.tasks.lessons import Material, make_lesson
 from langmill.tasks.mlm import MaskedLanguageModelling
 from langmill.tasks.practice import MICRO_TOKENS
-from langmill.tasks.retrieval import assess_pairs, kind_of_pairs, unit
+from langmill.tasks.retrieval import assess_pairs, kind_of_pairs, tfidf_baseline, unit
 from langmill.text.documents import ReadReport
 from langmill.text.labelled import ClassExample, read_classes
 from langmill.text.labelled_pairs import TextPair, read_pairs
@@ -143,6 +145,7 @@ class Embedding:
     families = Classifying.families
     fitted: tuple[str, ...] = ()
     own_settings = "embed"
+    baselines_learn = False
 
     def __init__(self, settings: EmbedSettings | None = None) -> None:
         self.settings = settings or EmbedSettings()
@@ -183,59 +186,62 @@ class Embedding:
 
     def lesson(self, request: Request) -> Lesson:
         """Do the work of `learn`."""
-        run = open_run(request, self)
-        corpus, settings, here = run.corpus, run.settings, request.here
-        kind = kind_of_pairs(corpus.train)
-        if kind == "single":
+        settings, source, corpus = open_run(request, self)
+        if kind_of_pairs(corpus.train) == "single":
             say(
                 "texts without pairs: each is to be told from the others as another dropout shows it (SimCSE)"
             )
-            settings = with_dropout(settings, run.source)
-        batch = settings.batch or min(BATCHES[bool(settings.from_checkpoint)], len(corpus.train))
-        run = replace(run, settings=settings.model_copy(update={"batch": batch}))
-        if here.size > 1:
+            settings = with_dropout(settings, source)
+        if request.here.size > 1:
             say("a pair's negatives are those of its own process: each sees its share of the batch alone")
-        tokenizer = open_words(request, corpus, settings, run.source, self)
-        checkpoint, pooling, limit = self.start(run)
+        tokenizer = open_words(request, corpus, settings, source, self)
+        checkpoint, pooling = self.start(settings, source)
         seed_everything(settings.seed)
-        rows, cut = pair_rows(corpus.train, tokenizer, limit)
+        rows, cut = pair_rows(corpus.train, tokenizer, pooling.tokens)
         if cut:
-            warn(f"{cut} texts are longer than {limit} tokens; their rest is not read")
+            warn(f"{cut} texts are longer than {pooling.tokens} tokens; their rest is not read")
+        batch = settings.batch or min(BATCHES[source is not None], len(rows))
+        settings = settings.model_copy(update={"batch": batch})
+        settings = fill_length(settings, len(rows), continues=source is not None)
+        micro_tokens = MICRO_TOKENS[choose_device(settings.device).type]
         material = Material(
-            rows=len(rows),
-            tokens=sum(row.tokens for row in rows),
-            loader=lambda batch: LabelledLoader(
-                rows,
-                batch=batch,
-                collate=partial(collate_pairs, micro_tokens=run.micro_tokens),
-                seed=settings.seed,
-                rank=here.rank,
-                size=here.size,
-            ),
+            rows,
+            collate=partial(collate_pairs, micro_tokens=micro_tokens),
             objective=partial(self.objective, pooling),
             evaluate=self.quick_evaluation(corpus.held_out, tokenizer, pooling, batch),
             rises=kind_of_pairs(corpus.held_out) != "single",
             make=partial(new_body, self, tokenizer),
+            most_steps=most_steps(settings, len(rows)),
         )
+        facts = corpus_facts(corpus, tokenizer, material.tokens)
         return make_lesson(
-            request, run, material, tokenizer=tokenizer, checkpoint=checkpoint, limit=limit, pooling=pooling
+            request,
+            settings,
+            material,
+            tokenizer,
+            checkpoint,
+            limit=pooling.tokens,
+            facts=facts,
+            pooling=pooling,
         )
 
-    def start(self, run: Opened) -> tuple[Checkpoint | None, SentencePooling, int]:
-        """Return what is trained further, if anything, how vectors are made, and the tokens that are read."""
-        limit = choose_limit(run.settings, run.source)
+    def start(
+        self, settings: TrainSettings, source: Checkpoint | None
+    ) -> tuple[Checkpoint | None, SentencePooling]:
+        """Return what is trained further, if anything, and how vectors are made of how many tokens."""
+        limit = choose_limit(settings, source)
         asked = self.settings.pooling
-        if run.source is None:
-            encoder = run.settings.model.family in MaskedLanguageModelling.families
+        if source is None:
+            encoder = settings.model.family in MaskedLanguageModelling.families
             usual = SentencePooling("mean" if encoder else "last")
             checkpoint = None
         else:
-            checkpoint = replace(run.source, model=without_scores(run.source.model))
-            usual = run.source.pooling or default_pooling(checkpoint.model)
-            if not run.settings.model.context:
+            checkpoint = replace(source, model=without_scores(source.model))
+            usual = source.pooling or default_pooling(checkpoint.model)
+            if not settings.model.context:
                 limit = min(limit, usual.tokens or limit)
         pooling = replace(usual, pooling=usual.pooling if asked == "auto" else asked, tokens=limit)
-        return checkpoint and replace(checkpoint, pooling=pooling), pooling, limit
+        return checkpoint and replace(checkpoint, pooling=pooling), pooling
 
     def objective(self, pooling: SentencePooling, model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """Return (loss_sum, count) of a batch."""
@@ -256,8 +262,8 @@ class Embedding:
         def assess(model: Any) -> dict[str, float]:
             found = assess_pairs(examples, lambda texts: vectors_of(model, tokenizer, pooling, texts)[0])
             figures = dict(found.figures)
-            recall = figures.pop("recall_at_k", {})
-            return {**figures, **{f"recall_at_{k}": share for k, share in recall.items()}}
+            figures.pop("recall_at_k", None)
+            return figures
 
         @torch.no_grad()
         def lose(model: Any) -> dict[str, float]:
@@ -273,6 +279,13 @@ class Embedding:
             return {"loss": total / len(rows)}
 
         return lose if kind_of_pairs(examples) == "single" else assess
+
+    def baselines(
+        self, learned: Sequence[TextPair], examples: Sequence[TextPair], head: None
+    ) -> list[tuple[str, Assessment, str]]:
+        """Return what TF-IDF reaches; it learns nothing."""
+        note = "cosines of TF-IDF vectors of words and pairs of words, counted in the texts that are compared"
+        return [("TF-IDF", tfidf_baseline(examples), note)]
 
     def evaluate(self, checkpoint: Checkpoint, examples: Sequence[TextPair]) -> Assessment:
         """Compare the cosines of pairs with their scores, or look for what belongs to each text among all that does."""

@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langmill.batches.labelled import LabelledBatch, LabelledLoader, LabelledRow, by_length, collate
+from langmill.batches.labelled import LabelledBatch, LabelledRow, by_length, collate
 from langmill.checkpoint import Checkpoint
 from langmill.checkpoint.heads import put_head
-from langmill.checkpoint.sentences import SentencePooling
 from langmill.core.device import choose_device, training_dtype
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.files import digest
@@ -29,23 +28,21 @@ from langmill.core.log import say, warn
 from langmill.models.families import FAMILIES, head_for
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
-from langmill.tasks.base import Lesson, Request
+from langmill.tasks.base import Lesson, Request, Text
 from langmill.tasks.corpus import open_tokenizer
-from langmill.tasks.planning import Course, finish_seconds, make_plan
+from langmill.tasks.lessons import Material, make_lesson
 from langmill.tasks.practice import MICRO_TOKENS, StepTask
 from langmill.tasks.pretraining import (
-    base_name,
     choose_family,
     open_source,
     refuse_foreign_settings,
-    save_run,
 )
 from langmill.text.documents import ReadReport, plural
 from langmill.text.holdout import digest_number
+from langmill.text.labelled_rows import LabelledSettings
 from langmill.text.paths import source_fingerprint
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training.job import Job, Loader
-from langmill.training.settings import DataSettings, ModelSettings, TrainSettings
+from langmill.training.settings import ModelSettings, TrainSettings
 from langmill.training.state import seed_everything
 
 LONGEST_TOKENS = 512
@@ -76,9 +73,12 @@ class LabelledTask(StepTask, Protocol):
     """A task that learns from rows with answers."""
 
     def read(
-        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
-    ) -> Iterable[Any]:
-        """Return the examples of files; answers: they are needed."""
+        self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
+    ) -> Iterator[Any]:
+        """Yield the examples of files; answers: they are needed."""
+
+    def question(self, example: Any) -> Text:
+        """Return what `predict` is asked about an example."""
 
     def texts(self, example: Any) -> tuple[str, ...]:
         """Return what a tokenizer learns from, and by which equal examples are known."""
@@ -174,7 +174,13 @@ def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
         str(settings.seed),
         task.name,
     )
-    return LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts)
+    corpus = LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts)
+    if request.content and corpus.content != request.content:
+        raise DataError(
+            f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
+            " the former ones back, or start another run with --from"
+        )
+    return corpus
 
 
 def hold_out(
@@ -216,52 +222,15 @@ def hold_out(
 # A run
 
 
-@dataclass(frozen=True)
-class Opened:
-    """What a run has before its texts become tokens."""
-
-    settings: TrainSettings
-    device: torch.device
-    dtype: torch.dtype
-    source: Checkpoint | None
-    corpus: LabelledCorpus
-
-    @property
-    def micro_tokens(self) -> int:
-        """Tokens of a forward pass."""
-        return MICRO_TOKENS[self.device.type]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a run learns from, and how."""
-
-    rows: int
-    tokens: int
-    """Of all rows."""
-    loader: Callable[[int], Loader]
-    """From the rows of a step, over all processes, to batches of them."""
-    objective: Callable[[Any, Any], tuple[Tensor, Tensor]]
-    evaluate: Callable[[Any], dict[str, float]]
-    """Figures of a model on held-out examples; the first says which weights are better."""
-    rises: bool
-    """Whether it improves by rising."""
-    make: Callable[[ModelSettings, torch.Generator], nn.Module]
-    """From settings with every size known to a new model."""
-
-
 def prepare(request: Request, task: HeadedTask) -> Lesson:
     """Read and split the examples, make or open tokenizer and model, put the head on, decide what is open."""
-    run = open_run(request, task)
-    corpus = run.corpus
-    head = task.head([*corpus.train, *corpus.held_out], run.settings)
-    tokenizer = open_words(request, corpus, run.settings, run.source, task)
-    limit = choose_limit(run.settings, run.source)
-    seed = run.settings.seed
-    seed_everything(seed)
-    checkpoint = None
-    if run.source is not None:
-        checkpoint = with_head(run.source, head, torch.Generator().manual_seed(seed))
+    settings, source, corpus = open_run(request, task)
+    head = task.head([*corpus.train, *corpus.held_out], settings)
+    tokenizer = open_words(request, corpus, settings, source, task)
+    limit = choose_limit(settings, source)
+    seed_everything(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    checkpoint = None if source is None else with_head(source, head, generator)
     segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
     encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
     train, held_out = encode(corpus.train), encode(corpus.held_out)
@@ -269,105 +238,43 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         warn(
             f"{train.cut} of {len(corpus.train)} examples are longer than {limit} tokens; their rest is not read"
         )
-
-    def loader(batch: int) -> LabelledLoader:
-        return LabelledLoader(
-            train.rows,
-            batch=batch,
-            collate=partial(collate, micro_tokens=run.micro_tokens, by_token=task.by_token),
-            seed=seed,
-            rank=request.here.rank,
-            size=request.here.size,
-        )
-
+    micro_tokens = MICRO_TOKENS[choose_device(settings.device).type]
+    settings = fill_length(settings, len(train.rows), continues=source is not None)
     material = Material(
-        rows=len(train.rows),
-        tokens=sum(row.tokens for row in train.rows),
-        loader=loader,
+        train.rows,
+        collate=partial(collate, micro_tokens=micro_tokens, by_token=task.by_token),
         objective=partial(objective_of, task),
-        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, run.micro_tokens),
+        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, micro_tokens),
         rises=True,
         make=partial(new_headed, task, head, tokenizer),
+        most_steps=most_steps(settings, len(train.rows)),
     )
-    return make_lesson(request, run, material, tokenizer=tokenizer, checkpoint=checkpoint, limit=limit)
+    facts = corpus_facts(corpus, tokenizer, material.tokens)
+    return make_lesson(request, settings, material, tokenizer, checkpoint, limit=limit, facts=facts)
 
 
-def open_run(request: Request, task: LabelledTask) -> Opened:
+def open_run(request: Request, task: LabelledTask) -> tuple[TrainSettings, Checkpoint | None, LabelledCorpus]:
     """Check the settings, open the checkpoint to go on from, and read and split the examples."""
     settings = request.settings
     device = choose_device(settings.device, local_rank=request.here.local_rank)
-    dtype = training_dtype(device, settings.precision)
+    training_dtype(device, settings.precision)  # a mistake is said before the examples are read
     refuse_foreign_settings(settings, task)
     settings = choose_family(settings, task)
     source = open_source(request, task)
-    corpus = read_corpus(request, task)
-    if request.content and corpus.content != request.content:
-        raise DataError(
-            f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
-            " the former ones back, or start another run with --from"
-        )
-    return Opened(settings, device, dtype, source, corpus)
+    return settings, source, read_corpus(request, task)
 
 
-def make_lesson(
-    request: Request,
-    run: Opened,
-    material: Material,
-    *,
-    tokenizer: Tokenizer,
-    checkpoint: Checkpoint | None,
-    limit: int,
-    pooling: SentencePooling | None = None,
-) -> Lesson:
-    """Plan a run and make its model and its job.
-
-    checkpoint: what is trained further; None: `material.make` gives the model. limit: tokens of a text that are read.
-    pooling: how the states of a new model become vectors, where they do.
-    """
-    settings, here, corpus = run.settings, request.here, run.corpus
-    continues = bool(settings.from_checkpoint)
-    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"context": limit})})
-    settings = fill_length(settings, material.rows, continues=continues)
-    course = Course(
-        tokens=material.tokens,
-        row_tokens=material.tokens / material.rows,
-        vocabulary=tokenizer.vocabulary_size,
-        objective=material.objective,
-        loader=material.loader,
-        make=material.make,
-        most_steps=math.ceil(EPOCHS[continues] * material.rows / settings.batch),
-    )
-    deadline = request.started + settings.budget - finish_seconds(settings.budget)
-    plan, model = make_plan(
-        settings, course, checkpoint, device=run.device, dtype=run.dtype, deadline=deadline, here=here
-    )
-    if checkpoint is None:
-        checkpoint = Checkpoint(model, tokenizer, pooling=pooling)
-    job = Job(
-        model=model,
-        loader=material.loader(plan.settings.batch),
-        objective=material.objective,
-        evaluate=material.evaluate,
-        save_model=partial(save_run, checkpoint, base_name(request)),
-        steps=plan.settings.steps,
-        micro_batch=settings.micro_batch or material.rows,
-        flops_per_token=plan.flops_per_token,
-        peak_flops=plan.peak_flops * here.size,
-        rises=material.rises,
-        keeps_best=True,
-        facts={
-            "tokens_per_step": plan.settings.batch * course.row_tokens,
-            "family": checkpoint.family,
-            "rows": f"{plural(len(corpus.held_out), 'held-out example')}",
-            "split": corpus.split,
-            "corpus": corpus.fingerprint,
-            "content": corpus.content,
-            "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
-            "train_tokens": material.tokens,
-            "vocabulary": tokenizer.vocabulary_size,
-        },
-    )
-    return Lesson(job, plan, deadline if plan.expected_seconds else math.inf)
+def corpus_facts(corpus: LabelledCorpus, tokenizer: Tokenizer, tokens: int) -> dict[str, Any]:
+    """Return what the model card says of the examples."""
+    return {
+        "rows": plural(len(corpus.held_out), "held-out example"),
+        "split": corpus.split,
+        "corpus": corpus.fingerprint,
+        "content": corpus.content,
+        "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
+        "train_tokens": tokens,
+        "vocabulary": tokenizer.vocabulary_size,
+    }
 
 
 def open_words(
@@ -407,6 +314,11 @@ def fill_length(settings: TrainSettings, rows: int, *, continues: bool) -> Train
     return settings.model_copy(
         update={"batch": batch, "epochs": settings.epochs if given else EPOCHS[continues]}
     )
+
+
+def most_steps(settings: TrainSettings, rows: int) -> int:
+    """Return the steps that a run under a budget takes at most."""
+    return math.ceil(EPOCHS[bool(settings.from_checkpoint)] * rows / settings.batch)
 
 
 def new_headed(

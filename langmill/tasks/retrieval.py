@@ -98,9 +98,11 @@ class Retrieval:
 
 def assess_ranks(ranks: NDArray[np.int64]) -> Assessment:
     """Return recall at some cutoffs and the mean reciprocal rank of ranks (N,), one of each a pair."""
+    recall = {k: float((ranks <= k).mean()) for k in CUTOFFS}
     figures = {
         "mrr": float((1 / ranks).mean()),
-        "recall_at_k": {str(k): float((ranks <= k).mean()) for k in CUTOFFS},
+        **{f"recall_at_{k}": share for k, share in recall.items()},
+        "recall_at_k": {str(k): share for k, share in recall.items()},
     }
     return Assessment(figures, "mrr", ratio_score(1 / ranks, np.ones(len(ranks))), ranks == 1)
 
@@ -158,7 +160,7 @@ class WordVectors:
         distinct, features = np.unique(keys, return_inverse=True)
         self.owners, self.features, counts = count_pairs(owners, features, len(distinct))
         spread = np.bincount(self.features, minlength=len(distinct))
-        scale = (np.log((1 + len(texts)) / (1 + spread)) + 1).astype(np.float32)
+        scale = np.log((1 + len(texts)) / (1 + spread)) + 1
         self.values = weigh(counts, self.owners, len(texts), scale[self.features], "tfidf")
         self.starts = np.searchsorted(self.owners, np.arange(len(texts) + 1))
 
