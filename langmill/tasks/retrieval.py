@@ -31,15 +31,19 @@ BLOCK_QUERIES = 256
 def kind_of_pairs(examples: Sequence[TextPair]) -> Literal["scored", "pairs", "single"]:
     """Return what is known of pairs: how alike they are, that they belong together, or of a text only itself.
 
-    Raises DataError, naming the row, where some have a score and some do not.
+    Raises DataError, naming the row, where some have a score and some do not, or one has a score and negatives.
     """
     scored = [example.score is not None for example in examples]
     if any(scored) and not all(scored):
-        row = examples[scored.index(False)]
+        unscored = examples[scored.index(False)]
         raise DataError(
-            f"{row.source}: no score, which other rows have; give all pairs a score, or leave that column out"
+            f"{unscored.source}: no score, which other rows have; give all pairs a score, or leave that column out"
         )
     if scored[0]:
+        if row := next((example for example in examples if example.negatives), None):
+            raise DataError(
+                f"{row.source}: a score and texts that do not belong; give pairs the one or the other"
+            )
         return "scored"
     same = all(example.text == example.positive and not example.negatives for example in examples)
     return "single" if same else "pairs"
