@@ -53,7 +53,7 @@ def notes(tmp_path):
 
 def test_passages_know_where_they_begin(embedder, notes, tmp_path):
     report = build_index(embedder, [str(notes)], tmp_path / "index")
-    assert (report.files, report.passages, report.encoded) == (2, 5, 5)
+    assert (report.files, report.passages, report.encoded) == (2, 6, 6)
     found = [(each.text, each.source) for each in Index.open(tmp_path / "index").passages()]
     en, zh = notes / "en.txt", notes / "zh.md"
     assert (
