@@ -304,11 +304,16 @@ def check_parts(
 # Writing
 
 
+def outer_prefix(family: Family, model: Any) -> str:
+    """Return what PEFT does not know of the family's names: on a bare model they lack the prefix."""
+    return "" if isinstance(model, Headed) or model.config.has_output else family.prefix
+
+
 def peft_parts(family: Family, model: nn.Module) -> dict[str, list[AdaptedLinear]]:
     """Return the adapted layers under the family's names, each as the ones of ours that it is."""
-    own = adapted_layers(model)
+    own, prefix = adapted_layers(model), outer_prefix(family, model)
     layers = {
-        theirs: [own[name] for name in ours if name in own]
+        theirs.removeprefix(prefix): [own[name] for name in ours if name in own]
         for theirs, ours in adaptable(family, model).items()
     }
     return {theirs: each for theirs, each in layers.items() if each}
@@ -316,10 +321,12 @@ def peft_parts(family: Family, model: nn.Module) -> dict[str, list[AdaptedLinear
 
 def shortest_targets(chosen: Sequence[str], family: Family, model: nn.Module) -> list[str]:
     """Return the ends of names that mean the chosen layers and no other, or else the whole names."""
-    table = with_head(family, model)
-    others = [name.rpartition(".")[0] for name in (*(row.theirs for row in table.rows), *table.unused)]
+    table, prefix = with_head(family, model), outer_prefix(family, model)
+    known = [*(row.theirs for row in table.rows), *table.unused]
+    others = [name.removeprefix(prefix).rpartition(".")[0] for name in known]
     ends = sorted({name.rpartition(".")[2] for name in chosen})
-    spare = [name for name in adaptable(family, model) if name not in chosen]
+    layers = [name.removeprefix(prefix) for name in adaptable(family, model)]
+    spare = [name for name in layers if name not in chosen]
     every = {re.sub(r"\.\d+\.", ".{}.", name, count=1) for name in chosen}
     spare += [name for name in others if name not in every]
     return sorted(chosen) if any(fits(name, ends) for name in spare) else ends

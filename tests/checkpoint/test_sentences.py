@@ -8,13 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import AutoPeftModelForFeatureExtraction
 from transformers import AutoModel, BertConfig, BertModel
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from langmill.checkpoint.adapters import save_adapter
 from langmill.checkpoint.folder import gives_answers
 from langmill.checkpoint.sentences import SentencePooling, read_pooling, write_pooling
 from langmill.core.errors import CheckpointError, ConfigError
+from langmill.models.adapters import Form, adapt, choose_layers
 from langmill.models.config import default_decoder, default_encoder, gpt2_decoder
+from langmill.models.families import FAMILIES
 from langmill.models.initialise import allocate, without_scores
 from langmill.models.recurrent import RecurrentConfig
 from langmill.tasks import task_of
@@ -178,6 +182,30 @@ def test_the_body_of_a_language_model_is_its_very_layers():
     pair = allocate(RecurrentConfig(vocabulary=9, layers=1, width=4, role="pair"))
     with pytest.raises(ConfigError, match="encoder or a decoder"):
         without_scores(pair)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_an_adapter_of_a_body_opens_in_peft(tmp_path, family):
+    body = without_scores(allocate(CONFIGS[family]))
+    randomise(body)
+    base = Checkpoint(body, family=family, pooling=SentencePooling())
+    save_checkpoint(tmp_path / "base", base)
+    layers = choose_layers(FAMILIES[family], body, ("query",))
+    adapt(body, dict.fromkeys(layers.values(), Form(2, 2.0, "lora", 0.0)), torch.Generator())
+    randomise(body, seed=1)
+    body.load_state_dict(load_checkpoint(tmp_path / "base", tokenizer=False).model.state_dict(), strict=False)
+    pooling = SentencePooling("first", normalise=False)
+    save_adapter(tmp_path / "lora", replace(base, pooling=pooling), base=str(tmp_path / "base"))
+    again = load_checkpoint(tmp_path / "lora", tokenizer=False)
+    assert again.pooling == pooling
+    theirs = AutoPeftModelForFeatureExtraction.from_pretrained(tmp_path / "lora").eval()
+    ids = torch.arange(24).view(2, 12)
+    with torch.no_grad():
+        wanted = theirs(input_ids=ids).last_hidden_state
+        plain = AutoModel.from_pretrained(tmp_path / "base").eval()(input_ids=ids).last_hidden_state
+        read = again.model.decode if again.model.config.encoder is None else again.model.encode
+        torch.testing.assert_close(read(ids), wanted, atol=2e-4, rtol=2e-4)
+    assert (wanted - plain).abs().max() > 0.01
 
 
 def test_a_language_model_with_a_pooling_gives_vectors(tmp_path):
