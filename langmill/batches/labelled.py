@@ -5,8 +5,9 @@ Shape letters: B rows, T tokens of the longest row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +32,11 @@ class LabelledRow:
     """One answer a text (), several (L,), the extent of an answer (2,), or one a token (T,)."""
     segments: NDArray[np.int8] | None = None
     """(T,), each token's kind of segment; None: all are 0."""
+
+    @property
+    def tokens(self) -> int:
+        """How long it is."""
+        return len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,14 @@ def by_length(rows: Sequence[LabelledRow], *, micro_tokens: int) -> list[list[in
     return groups
 
 
+class Row(Protocol):
+    """Something whose length is known."""
+
+    @property
+    def tokens(self) -> int:
+        """How long it is."""
+
+
 class LabelledLoader:
     """Batches of rows of similar length, each epoch in a new order.
 
@@ -131,21 +145,20 @@ class LabelledLoader:
 
     def __init__(
         self,
-        rows: Sequence[LabelledRow],
+        rows: Sequence[Row],
         *,
         batch: int,
-        micro_tokens: int,
+        collate: Callable[[Sequence[Any]], Any],
         seed: int,
-        by_token: bool = False,
         rank: int = 0,
         size: int = 1,
     ) -> None:
-        """batch: rows of a batch, over all processes; a multiple of `size`."""
+        """batch: rows of a batch, over all processes; a multiple of `size`. collate: from rows to a batch."""
         assert len(rows) >= size and batch % size == 0
-        self.rows, self.batch, self.micro_tokens, self.seed = rows, batch, micro_tokens, seed
-        self.by_token, self.rank, self.size = by_token, rank, size
+        self.rows, self.batch, self.collate, self.seed = rows, batch, collate, seed
+        self.rank, self.size = rank, size
         self.state = LoaderState()
-        self._lengths = np.array([len(row.ids) for row in rows])
+        self._lengths = np.array([row.tokens for row in rows])
         self._order: tuple[int, list[NDArray[np.int64]]] | None = None
 
     def _epoch(self) -> list[NDArray[np.int64]]:
@@ -163,12 +176,11 @@ class LabelledLoader:
             self._order = self.state.epoch, [batches[i] for i in generator.permutation(len(batches))]
         return self._order[1]
 
-    def take(self) -> LabelledBatch:
+    def take(self) -> Any:
         """Return the next batch of this process."""
         batches, number = self._epoch(), self.state.rows // self.batch
         chosen = batches[number][self.rank :: self.size]
         self.state = LoaderState(self.state.epoch, (number + 1) * self.batch)
         if number + 1 == len(batches):
             self.state = LoaderState(self.state.epoch + 1, 0)
-        rows = [self.rows[row] for row in chosen]
-        return collate(rows, micro_tokens=self.micro_tokens, by_token=self.by_token)
+        return self.collate([self.rows[row] for row in chosen])

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from langmill.checkpoint.locate import locate, read_object
+from langmill.checkpoint.sentences import write_pooling
 from langmill.checkpoint.weights import StoredTensor, opened, some, write_tensors
 from langmill.core.errors import CheckpointError
 from langmill.core.files import atomic_write, make_folder, write_json
@@ -305,11 +306,16 @@ def check_parts(
 # Writing
 
 
+def outer_prefix(family: Family, model: Any) -> str:
+    """Return what PEFT does not know of the family's names: on a bare model they lack the prefix."""
+    return "" if isinstance(model, Headed) or model.config.has_output else family.prefix
+
+
 def peft_parts(family: Family, model: nn.Module) -> dict[str, list[AdaptedLinear]]:
     """Return the adapted layers under the family's names, each as the ones of ours that it is."""
-    own = adapted_layers(model)
+    own, prefix = adapted_layers(model), outer_prefix(family, model)
     layers = {
-        theirs: [own[name] for name in ours if name in own]
+        theirs.removeprefix(prefix): [own[name] for name in ours if name in own]
         for theirs, ours in adaptable(family, model).items()
     }
     return {theirs: each for theirs, each in layers.items() if each}
@@ -317,10 +323,12 @@ def peft_parts(family: Family, model: nn.Module) -> dict[str, list[AdaptedLinear
 
 def shortest_targets(chosen: Sequence[str], family: Family, model: nn.Module) -> list[str]:
     """Return the ends of names that mean the chosen layers and no other, or else the whole names."""
-    table = with_head(family, model)
-    others = [name.rpartition(".")[0] for name in (*(row.theirs for row in table.rows), *table.unused)]
+    table, prefix = with_head(family, model), outer_prefix(family, model)
+    known = [*(row.theirs for row in table.rows), *table.unused]
+    others = [name.removeprefix(prefix).rpartition(".")[0] for name in known]
     ends = sorted({name.rpartition(".")[2] for name in chosen})
-    spare = [name for name in adaptable(family, model) if name not in chosen]
+    layers = [name.removeprefix(prefix) for name in adaptable(family, model)]
+    spare = [name for name in layers if name not in chosen]
     every = {re.sub(r"\.\d+\.", ".{}.", name, count=1) for name in chosen}
     spare += [name for name in others if name not in every]
     return sorted(chosen) if any(fits(name, ends) for name in spare) else ends
@@ -363,6 +371,8 @@ def adapter_config(checkpoint: Checkpoint, *, base: str) -> dict[str, Any]:
     task = kinds.get((config.encoder is not None, config.decoder is not None))
     if isinstance(model, Headed):
         task = TASKS[model.config.head.kind]
+    elif not config.has_output:
+        task = "FEATURE_EXTRACTION"
     return {
         "alpha_pattern": {name: alpha_of(form) for name, form in special.items()},
         "base_model_name_or_path": base,
@@ -399,6 +409,8 @@ def save_adapter(folder: str | Path, checkpoint: Checkpoint, *, base: str) -> No
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save(folder)
     family, model = FAMILIES[checkpoint.family], checkpoint.model
+    if checkpoint.pooling is not None:
+        write_pooling(folder, checkpoint.pooling, width=model.config.output_stack.width)
     if isinstance(model, Headed):
         head = head_keys(head_layout(family, model.config.head.kind), model.config.head)
         write_json(folder / HEAD, with_decisions(head, checkpoint.decisions))

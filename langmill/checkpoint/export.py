@@ -26,6 +26,9 @@ FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
 )
 """What makes a folder a checkpoint, as patterns."""
 

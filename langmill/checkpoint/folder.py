@@ -30,6 +30,7 @@ from langmill.checkpoint.adapters import (
 from langmill.checkpoint.gguf import GgufModel, open_gguf
 from langmill.checkpoint.heads import keep_known
 from langmill.checkpoint.locate import DEMOS, locate, read_object
+from langmill.checkpoint.sentences import MODULES, SentencePooling, read_pooling, write_pooling
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
@@ -40,7 +41,7 @@ from langmill.models.families import FAMILIES, choose_family, find_family, read_
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
 from langmill.models.heads import HeadedConfig
-from langmill.models.initialise import allocate, under_head
+from langmill.models.initialise import allocate, under_head, without_scores
 from langmill.models.ngram_decoder import NgramDecoder
 from langmill.models.protocol import device_of
 
@@ -74,6 +75,8 @@ class Checkpoint:
     """Where that base was read from."""
     decisions: dict[str, float] = field(default_factory=dict)
     """How answers are read from a head's scores, such as a threshold: in config.json under OWN and the name."""
+    pooling: SentencePooling | None = None
+    """How its states become the vector of a text; None: it is not made for that, or does not say."""
 
     def __post_init__(self) -> None:
         if not self.family:
@@ -111,9 +114,17 @@ def load_checkpoint(
         if merge:
             merge_adapters(base.model)
         decisions = read_decisions(read_object(place / HEAD)) if (place / HEAD).is_file() else base.decisions
-        own = own or base.tokenizer
+        pooling = read_pooling(place) or base.pooling
+        if pooling:
+            base.model = without_scores(base.model)
         return replace(
-            base, tokenizer=own, folder=place, adapter=adapter, base=base.folder, decisions=decisions
+            base,
+            tokenizer=own or base.tokenizer,
+            folder=place,
+            adapter=adapter,
+            base=base.folder,
+            decisions=decisions,
+            pooling=pooling,
         )
     packed = open_gguf(place) if place.is_file() else None
     source = place if packed else place / "config.json"
@@ -128,8 +139,19 @@ def load_checkpoint(
     load_weights(place, model, family, packed.tensors if packed else None)
     if isinstance(model, NgramDecoder | BagClassifier):
         model.verify(str(place))
-    decisions = read_decisions(theirs)
-    return Checkpoint(model.eval(), read, family.name, theirs, generation, place, decisions=decisions)
+    pooling = None if packed else read_pooling(place)
+    if pooling:
+        model = without_scores(model)
+    return Checkpoint(
+        model.eval(),
+        read,
+        family.name,
+        theirs,
+        generation,
+        place,
+        decisions=read_decisions(theirs),
+        pooling=pooling,
+    )
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -140,17 +162,20 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def gives_answers(path: str | Path) -> bool:
-    """Say whether a checkpoint labels texts, tokens or spans, from its settings alone.
+    """Say whether a checkpoint labels texts, tokens or spans, or makes vectors of texts, from its settings alone.
 
     Raises CheckpointError where there is no checkpoint.
     """
     place = locate(path)
     if place.is_file():
         return False
+    if (place / MODULES).is_file():
+        return True
     if is_adapter(place):
         return read_object(place / ADAPTER_CONFIG).get("task_type") not in (None, "CAUSAL_LM")
     names = read_object(place / "config.json").get("architectures") or [""]
-    return bool(ANSWERING.search(str(names[0])))
+    bare = {family.bare for family in FAMILIES.values() if family.bare}
+    return names[0] in bare or bool(ANSWERING.search(str(names[0])))
 
 
 def read_decisions(theirs: Mapping[str, Any]) -> dict[str, float]:
@@ -237,7 +262,9 @@ def save_checkpoint(
         theirs["pad_token_id"] = end[0] if isinstance(end, list) else end
     make_folder(folder)
     write_json(folder / "config.json", theirs)
-    if not isinstance(config, HeadedConfig | BagConfig):
+    if checkpoint.pooling is not None:
+        write_pooling(folder, checkpoint.pooling, width=config.output_stack.width)
+    elif not isinstance(config, HeadedConfig | BagConfig):
         generation = generation_config(checkpoint.generation, theirs, tokenizer)
         write_json(folder / "generation_config.json", generation)
     if tokenizer is not None:

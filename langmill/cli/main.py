@@ -30,6 +30,7 @@ COMMANDS = {
     "generate": ("langmill.cli.generate", "Continue a text."),
     "chat": ("langmill.cli.chat", "Talk with a model that was made to chat."),
     "evaluate": ("langmill.cli.evaluate", "Score a checkpoint on held-out text, beside references."),
+    "search": ("langmill.cli.search", "Find passages of your files by what they mean."),
     "tokenizer": ("langmill.cli.tokenizer", "Train, inspect and compare tokenizers."),
     "vectors": ("langmill.cli.vectors", "Word vectors: Word2Vec, FastText and GloVe from your text."),
     "export": (

@@ -121,12 +121,13 @@ def scores_of(
 ) -> Tensor:
     """Return the scores of ids (B, T), given `source` (B, S) in an encoder-decoder.
 
-    (B, T, V), or the states (B, T, D) of an encoder that scores no tokens. valid, source_valid: False at padding.
+    (B, T, V), or the states (B, T, D) of a model that scores no tokens. valid, source_valid: False at padding.
     """
     if source is not None:
         return model(source, valid=source_valid, decoder_ids=ids, decoder_valid=valid)
     if not model.config.has_output:
-        states = model.encode(ids, valid=valid, starts=starts)
+        decodes = model.config.encoder is None and not isinstance(model, Headed)
+        states = (model.decode if decodes else model.encode)(ids, valid=valid, starts=starts)
         return model.score(states) if isinstance(model, Headed) and not scores_texts(model) else states
     return model(ids, valid=valid, starts=starts)
 
@@ -192,7 +193,9 @@ def reads_whole_texts(model: Any) -> str:
     """Return why a model has no cache, or an empty string if it has one."""
     if isinstance(model, Headed):
         return "a model with a head continues no text"
-    return "an encoder reads whole texts" if model.config.decoder is None else ""
+    if model.config.decoder is None:
+        return "an encoder reads whole texts"
+    return "" if model.config.has_output else "a model that scores no tokens continues no text"
 
 
 @torch.no_grad()
@@ -284,7 +287,8 @@ def fast_is_plain(model: Any) -> Check:
     """The decoder that generation uses on a CPU scores as the model itself does."""
     name, tolerance = "fast decoding = plain", tolerance_of(model)
     ids = draw_ids(model)
-    if reason := (isinstance(model, Headed) and reads_whole_texts(model)) or obstacle(model, len(ids)):
+    stateful = isinstance(model, Headed) or model.config.decoder is not None
+    if reason := (stateful and reads_whole_texts(model)) or obstacle(model, len(ids)):
         return Check(name, None, tolerance, reason)
     first = max(1, ids.shape[1] - STEPS)
     scores = []

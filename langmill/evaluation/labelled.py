@@ -126,7 +126,7 @@ class TaskEvaluation:
             name: value for name, value in self.assessment.figures.items() if isinstance(value, Mapping)
         }
         for table in tables.values():
-            if table:
+            if table and isinstance(next(iter(table.values())), Mapping):
                 names = list(next(iter(table.values())))
                 lines += [
                     "",
@@ -196,6 +196,8 @@ def evaluate_answers(
     task: Any = find_task(task_of(opened.model))
     if report is not None and task.name != "classify":
         raise ConfigError(f"--report is of classifiers; {names[0]} is made for {task.name}: leave it out")
+    if report is not None and getattr(opened.model.config, "head", None) is None:
+        raise ConfigError(f"--report: {names[0]} gives no labels, of which the page tells; leave it out")
     examples = read_examples(task, data, settings)
     result = evaluate_task(names[0], task, opened, examples)
     for name in names[1:]:
@@ -207,9 +209,10 @@ def evaluate_answers(
             )
         result = add_duel(result, name, task.evaluate(other, examples))
     if references:
-        result = add_baselines(
-            result, task, opened, examples, training_examples(names[0], task, train_data, settings)
-        )
+        learned: tuple[Sequence[Any], str] = (), ""
+        if getattr(task, "baselines_learn", True):
+            learned = training_examples(names[0], task, train_data, settings)
+        result = add_baselines(result, task, opened, examples, learned)
     result = replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
     if report is not None:
         from langmill.evaluation.error_report import write_report
@@ -260,7 +263,9 @@ def add_baselines(
         return replace(evaluation, notes=(*evaluation.notes, f"no baselines: {why_not}"))
     say("baselines …")
     found = []
-    for name, assessment, note in task.baselines(learned, examples, checkpoint.model.config.head):
+    for name, assessment, note in task.baselines(
+        learned, examples, getattr(checkpoint.model.config, "head", None)
+    ):
         plain = {key: value for key, value in assessment.figures.items() if isinstance(value, (int, float))}
         found.append(Baseline(name, plain, note))
     return replace(evaluation, baselines=tuple(found))

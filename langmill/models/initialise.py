@@ -72,6 +72,24 @@ def under_head(model: Any, head: HeadConfig) -> Headed:
     return headed.train(model.training)
 
 
+def without_scores(model: Any) -> Any:
+    """Return the body of a model, its very layers, without a head and without an output layer.
+
+    Raises ConfigError for models whose states stand for no text: n-gram models and encoder-decoders.
+    """
+    if isinstance(model, Headed):
+        return model.body.train(model.training)
+    config = model.config
+    if isinstance(config, NgramConfig) or (config.encoder is not None and config.decoder is not None):
+        raise ConfigError("vectors of texts are made by an encoder or a decoder; this model is neither")
+    if not config.has_output:
+        return model
+    body = allocate(replace(config, **without_output(config)), dtype=next(model.parameters()).dtype)
+    for name, _ in list(body.named_children()):
+        setattr(body, name, getattr(model, name))
+    return body.train(model.training)
+
+
 @torch.no_grad()
 def initialise(
     model: Transformer, generator: torch.Generator, *, scheme: Literal["unit", "gpt2"] = "unit"

@@ -15,6 +15,8 @@ def task_of(model: Any) -> str:
     """Return the name of the task that a model is made for, as far as its architecture tells."""
     if (head := getattr(model.config, "head", None)) is not None:
         return HEADS[head.kind]
+    if not (model.config.has_output or (model.config.encoder is None and model.config.decoder is None)):
+        return "embed"
     if model.config.encoder is None:
         return "lm"
     return "mlm" if model.config.decoder is None else "denoise"
@@ -24,11 +26,19 @@ def find_task(name: str) -> Task:
     """Return the task called `name`, or raise ConfigError naming those that exist."""
     from langmill.tasks.classify import Classifying
     from langmill.tasks.denoise import Denoising
+    from langmill.tasks.embed import Embedding
     from langmill.tasks.lm import LanguageModelling
     from langmill.tasks.mlm import MaskedLanguageModelling
     from langmill.tasks.qa import QuestionAnswering
 
-    known = LanguageModelling(), MaskedLanguageModelling(), Denoising(), Classifying(), QuestionAnswering()
+    known = (
+        LanguageModelling(),
+        MaskedLanguageModelling(),
+        Denoising(),
+        Classifying(),
+        QuestionAnswering(),
+        Embedding(),
+    )
     tasks: dict[str, Task] = {task.name: task for task in known}
     if name not in tasks:
         raise ConfigError(f"unknown task {name!r}; tasks: {', '.join(tasks)}{did_you_mean(name, tasks)}")

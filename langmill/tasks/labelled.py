@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langmill.batches.labelled import LabelledBatch, LabelledLoader, LabelledRow, by_length, collate
+from langmill.batches.labelled import LabelledBatch, LabelledRow, by_length, collate
 from langmill.checkpoint import Checkpoint
 from langmill.checkpoint.heads import put_head
 from langmill.core.device import choose_device, training_dtype
@@ -30,21 +30,18 @@ from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
 from langmill.tasks.base import Lesson, Request, Text
 from langmill.tasks.corpus import open_tokenizer
-from langmill.tasks.planning import Course, finish_seconds, make_plan
+from langmill.tasks.lessons import Material, make_lesson
 from langmill.tasks.practice import MICRO_TOKENS, StepTask
 from langmill.tasks.pretraining import (
-    base_name,
     choose_family,
     open_source,
     refuse_foreign_settings,
-    save_run,
 )
 from langmill.text.documents import ReadReport, plural
 from langmill.text.holdout import digest_number
 from langmill.text.labelled_rows import LabelledSettings
 from langmill.text.paths import source_fingerprint
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training.job import Job
 from langmill.training.settings import ModelSettings, TrainSettings
 from langmill.training.state import seed_everything
 
@@ -74,15 +71,11 @@ class Encoded:
     """What else is to be said of them, in sentences."""
 
 
-class HeadedTask(StepTask, Protocol):
-    """A task whose model is a body with a head; its families make bodies, with the output layer of a language model."""
+class LabelledTask(StepTask, Protocol):
+    """A task that learns from rows with answers."""
 
-    by_token: bool
-    """Whether there is a target for each token."""
     roles: tuple[str, ...]
     """Roles of `SpecialTokens` that its tokenizers have beyond the usual ones."""
-    decisions: dict[str, float]
-    """How answers are read from scores; `figures` may settle it on held-out examples, and it is saved with the model."""
 
     def read(
         self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
@@ -100,6 +93,15 @@ class HeadedTask(StepTask, Protocol):
 
     def stratum(self, example: Any) -> str:
         """Return the label by whose shares examples are held out; empty: by chance alone."""
+
+
+class HeadedTask(LabelledTask, Protocol):
+    """A task whose model is a body with a head; its families make bodies, with the output layer of a language model."""
+
+    by_token: bool
+    """Whether there is a target for each token."""
+    decisions: dict[str, float]
+    """How answers are read from scores; `figures` may settle it on held-out examples, and it is saved with the model."""
 
     def head(self, examples: Sequence[Any], settings: TrainSettings) -> HeadConfig:
         """Return the head that the answers of examples call for."""
@@ -154,7 +156,7 @@ class LabelledCorpus:
         return digest(*(str(example) for example in (*self.train, *self.held_out)))
 
 
-def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
+def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
     """Read the examples and hold some out."""
     settings = request.settings
     report = ReadReport()
@@ -193,7 +195,7 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
 
 
 def hold_out(
-    examples: Sequence[Any], task: HeadedTask, *, share: float, seed: int
+    examples: Sequence[Any], task: LabelledTask, *, share: float, seed: int
 ) -> tuple[list[Any], list[Any]]:
     """Return examples to learn from and to evaluate on, `share` of each label; equal texts stay together.
 
@@ -233,20 +235,11 @@ def hold_out(
 
 def prepare(request: Request, task: HeadedTask) -> Lesson:
     """Read and split the examples, make or open tokenizer and model, put the head on, decide what is open."""
-    settings, here = request.settings, request.here
-    device = choose_device(settings.device, local_rank=here.local_rank)
-    dtype = training_dtype(device, settings.precision)
-    refuse_foreign_settings(settings, task)
-    continues = bool(settings.from_checkpoint)
-    settings = choose_family(settings, task)
-    source = open_source(request, task)
-    corpus = read_corpus(request, task)
+    settings, source, corpus = open_run(request, task)
     head = task.head([*corpus.train, *corpus.held_out], settings)
     tokenizer = open_words(request, corpus, settings, source, task)
     limit = choose_limit(settings, source)
-    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"context": limit})})
     seed_everything(settings.seed)
-    make = partial(new_headed, task, head, tokenizer)
     generator = torch.Generator().manual_seed(settings.seed)
     checkpoint = None if source is None else with_head(source, head, generator, task.decisions)
     segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
@@ -258,56 +251,39 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         )
     for note in train.notes:
         warn(note)
-    tokens = sum(len(row.ids) for row in train.rows)
-    settings = fill_length(settings, len(train.rows), continues=continues)
-    micro_tokens = MICRO_TOKENS[device.type]
-
-    def loader(batch: int) -> LabelledLoader:
-        return LabelledLoader(
-            train.rows,
-            batch=batch,
-            micro_tokens=micro_tokens,
-            seed=settings.seed,
-            by_token=task.by_token,
-            rank=here.rank,
-            size=here.size,
-        )
-
-    objective = partial(objective_of, task)
-    course = Course(
-        tokens=tokens,
-        row_tokens=tokens / len(train.rows),
-        vocabulary=tokenizer.vocabulary_size,
-        objective=objective,
-        loader=loader,
-        make=make,
-        most_steps=math.ceil(EPOCHS[continues] * len(train.rows) / settings.batch),
-    )
-    deadline = request.started + settings.budget - finish_seconds(settings.budget)
-    plan, model = make_plan(
-        settings, course, checkpoint, device=device, dtype=dtype, deadline=deadline, here=here
-    )
-    if checkpoint is None:
-        checkpoint = Checkpoint(model, tokenizer, decisions=task.decisions)
-    job = Job(
-        model=model,
-        loader=loader(plan.settings.batch),
-        objective=objective,
+    micro_tokens = MICRO_TOKENS[choose_device(settings.device).type]
+    settings = fill_length(settings, len(train.rows), continues=source is not None)
+    material = Material(
+        train.rows,
+        collate=partial(collate, micro_tokens=micro_tokens, by_token=task.by_token),
+        objective=partial(objective_of, task),
         evaluate=quick_evaluation(task, corpus.held_out, held_out, head, micro_tokens),
-        save_model=partial(save_run, checkpoint, base_name(request)),
-        steps=plan.settings.steps,
-        micro_batch=settings.micro_batch or len(train.rows),
-        flops_per_token=plan.flops_per_token,
-        peak_flops=plan.peak_flops * here.size,
         rises=True,
-        keeps_best=True,
-        facts={
-            "tokens_per_step": plan.settings.batch * course.row_tokens,
-            "family": checkpoint.family,
-            **corpus_facts(corpus, tokenizer, tokens),
-        },
+        make=partial(new_headed, task, head, tokenizer),
+        most_steps=most_steps(settings, len(train.rows)),
     )
-    return Lesson(job, plan, deadline if plan.expected_seconds else math.inf)
+    facts = corpus_facts(corpus, tokenizer, material.tokens)
+    return make_lesson(
+        request,
+        settings,
+        material,
+        tokenizer,
+        checkpoint,
+        limit=limit,
+        facts=facts,
+        wrap=lambda model: Checkpoint(model, tokenizer, decisions=task.decisions),
+    )
+
+
+def open_run(request: Request, task: LabelledTask) -> tuple[TrainSettings, Checkpoint | None, LabelledCorpus]:
+    """Check the settings, open the checkpoint to go on from, and read and split the examples."""
+    settings = request.settings
+    device = choose_device(settings.device, local_rank=request.here.local_rank)
+    training_dtype(device, settings.precision)  # a mistake is said before the examples are read
+    refuse_foreign_settings(settings, task)
+    settings = choose_family(settings, task)
+    source = open_source(request, task)
+    return settings, source, read_corpus(request, task)
 
 
 def corpus_facts(corpus: LabelledCorpus, tokenizer: Tokenizer, tokens: int) -> dict[str, Any]:
@@ -328,7 +304,7 @@ def open_words(
     corpus: LabelledCorpus,
     settings: TrainSettings,
     source: Checkpoint | None,
-    task: HeadedTask,
+    task: LabelledTask,
 ) -> Tokenizer:
     """Return the tokenizer of the run or of its checkpoint, else open or train one."""
     if request.resume and (request.folder / "tokenizer.json").is_file():
@@ -360,6 +336,11 @@ def fill_length(settings: TrainSettings, rows: int, *, continues: bool) -> Train
     return settings.model_copy(
         update={"batch": batch, "epochs": settings.epochs if given else EPOCHS[continues]}
     )
+
+
+def most_steps(settings: TrainSettings, rows: int) -> int:
+    """Return the steps that a run under a budget takes at most."""
+    return math.ceil(EPOCHS[bool(settings.from_checkpoint)] * rows / settings.batch)
 
 
 def new_headed(

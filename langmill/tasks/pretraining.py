@@ -185,7 +185,7 @@ def text_facts(corpus: Corpus, tokenizer: Tokenizer, shards: Shards, context: in
 
 def refuse_foreign_settings(settings: TrainSettings, task: StepTask) -> None:
     """Raise ConfigError where something is set that only another task follows."""
-    for group in ("mask", "spans", "labels"):
+    for group in ("mask", "spans", "labels", "embed"):
         asked = getattr(settings, group).model_dump(exclude_defaults=True)
         if asked and group != task.own_settings:
             raise ConfigError(

@@ -98,6 +98,20 @@ class LabelSettings(Settings):
     """Focal loss: what is right already counts less, the more so the higher; 0: off, often 2."""
 
 
+class EmbedSettings(Settings):
+    """How vectors of texts are learned."""
+
+    pooling: Literal["auto", "mean", "first", "last"] = "auto"
+    """The states that make a text's vector: the mean of all, that of the first token or of the last; auto: as in the
+    checkpoint, else the last of a decoder and the mean of an encoder."""
+    temperature: float = Field(0.05, gt=0)
+    """By what cosines are divided: the smaller, the more the nearest wrong texts count."""
+    symmetric: bool = True
+    """Find the first text by the second too, not only the second by the first."""
+    sizes: tuple[int, ...] = ()
+    """Shorter beginnings of a vector that shall be of use by themselves, such as 64 (Matryoshka)."""
+
+
 class AdapterSettings(Settings):
     """Small trained parts beside the weights of a checkpoint (--from), which are held fast."""
 
@@ -212,4 +226,5 @@ class TrainSettings(Settings):
     mask: MaskSettings = MaskSettings()
     spans: SpanSettings = SpanSettings()
     labels: LabelSettings = LabelSettings()
+    embed: EmbedSettings = EmbedSettings()
     adapter: AdapterSettings = AdapterSettings()

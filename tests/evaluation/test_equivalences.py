@@ -55,8 +55,9 @@ def test_all_checks_run_in_order(family):
     assert {check.name for check in checks if check.status == "skipped"} <= SKIPPED[role]
 
 
-def test_an_encoder_that_scores_nothing_is_checked_by_its_states():
-    config = dataclasses.replace(make_model(VOCABULARY, family="eurobert").config, has_output=False)
+@pytest.mark.parametrize("family", ["eurobert", "gpt2"])
+def test_a_model_that_scores_nothing_is_checked_by_its_states(family):
+    config = dataclasses.replace(make_model(VOCABULARY, family=family).config, has_output=False)
     model = Transformer(config).eval()
     checks = {check.name: check for check in module.model_checks(model)}
     assert all(check.ok for check in checks.values())

@@ -74,6 +74,7 @@ def write_gpt2(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
 GPT2 = Family(
     name="gpt2",
     architecture="GPT2LMHeadModel",
+    bare="GPT2Model",
     fields={
         "vocabulary": "vocab_size",
         "tie_output": "tie_word_embeddings",
@@ -212,6 +213,7 @@ def write_rope(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
 LLAMA = Family(
     name="llama",
     architecture="LlamaForCausalLM",
+    bare="LlamaModel",
     fields={
         "vocabulary": "vocab_size",
         "tie_output": "tie_word_embeddings",
@@ -351,6 +353,7 @@ MISTRAL = replace(
     LLAMA,
     name="mistral",
     architecture="MistralForCausalLM",
+    bare="MistralModel",
     heads=decoder_heads("Mistral"),
     fields=without(LLAMA.fields, "decoder.qkv_bias", "decoder.output_bias", "decoder.hidden_bias"),
     defaults={**LLAMA.defaults, "num_key_value_heads": 8, "max_position_embeddings": 131_072},
@@ -370,6 +373,7 @@ QWEN2 = replace(
     MISTRAL,
     name="qwen2",
     architecture="Qwen2ForCausalLM",
+    bare="Qwen2Model",
     heads=decoder_heads("Qwen2", span_prefix="transformer."),
     defaults={**LLAMA.defaults, "num_key_value_heads": 32, "max_position_embeddings": 32_768},
     constants={**MISTRAL.constants, "decoder.qkv_bias": True},
@@ -383,6 +387,7 @@ QWEN3 = replace(
     QWEN2,
     name="qwen3",
     architecture="Qwen3ForCausalLM",
+    bare="Qwen3Model",
     heads=decoder_heads("Qwen3", span_prefix="transformer."),
     fields=without(LLAMA.fields, "decoder.hidden_bias"),
     defaults={**QWEN2.defaults, "head_dim": 128},
