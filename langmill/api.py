@@ -33,6 +33,7 @@ RUN_FILES = (
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
     "adapter_config.json",
+    "head_config.json",
     "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
