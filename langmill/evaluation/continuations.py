@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -101,7 +100,9 @@ def score_continuations(
     """
     choose_reach(model)  # raises where the model predicts no next token
     limit = model.config.decoder.max_positions
-    rows, whole, cut = [], [], []
+    rows: list[_Request] = []
+    whole: list[int] = []
+    cut: list[int] = []
     for number, (context, continuation) in enumerate(requests):
         lost = max(0, len(context) + len(continuation) - limit - 1)
         if len(context) <= lost:
@@ -141,18 +142,20 @@ def _score_all(model: Any, rows: Sequence[_Request], numbers: Sequence[int]) -> 
     contexts: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for number in numbers:
         contexts[tuple(rows[number].ids[: rows[number].first])].append(number)
-    groups = [_group(rows, members) for members in contexts.values()]
-    shared = len(commonprefix([context[:-1] for context in contexts]))
+    if not contexts:
+        return
+    device = device_of(model)
+    limit = CACHE_TOKENS.get(device.type, CACHE_TOKENS["cpu"])
+    groups = [group for members in contexts.values() for group in _groups(rows, members, limit)]
+    shared = shared_length([context[:-1] for context in contexts])
     # Behind a shared beginning rows are padded in their middle, which not every model can tell from a distance.
     stack = model.config.decoder
-    longest = max((len(rows[number].ids) for number in numbers), default=0)
+    longest = max(len(rows[number].ids) for number in numbers)
     paddable = stack.positions != "relative" and not (stack.window and longest > stack.window)
     classes: dict[int, list[_Group]] = defaultdict(list)
     for group in sorted(groups, key=lambda group: group.trunk):
         own = group.trunk - shared
         classes[own.bit_length() if paddable or not shared else own].append(group)
-    device = device_of(model)
-    limit = CACHE_TOKENS.get(device.type, CACHE_TOKENS["cpu"])
     for some in classes.values():
         slots = max(group.trunk for group in some) + max(group.rest for group in some)
         past = None
@@ -161,20 +164,32 @@ def _score_all(model: Any, rows: Sequence[_Request], numbers: Sequence[int]) -> 
             beginning = rows[some[0].members[0]].ids[:shared]
             model.decode(torch.tensor([beginning], device=device), cache=past)
         for batch in _batches(some, max(1, limit // slots)):
-            scored = _score_batch(model, rows, batch, past, shared)
-            if not np.isfinite(scored[2]).all():
-                raise CheckpointError(
-                    "the model gives scores that are not finite numbers, so nothing can be compared; look at its"
-                    " weights with `langmill doctor CKPT`"
-                )
-            yield scored
+            yield _score_batch(model, rows, batch, past, shared)
 
 
-def _group(rows: Sequence[_Request], members: list[int]) -> _Group:
-    """Return what requests of one context read together and apart; a request's last token is not read."""
-    inputs = [rows[number].ids[:-1] for number in members]
-    trunk = len(commonprefix(inputs))
-    return _Group(members, trunk, max(map(len, inputs)) - trunk)
+def shared_length(rows: Sequence[tuple[int, ...]]) -> int:
+    """Return how many ids all rows begin with alike.
+
+    >>> shared_length([(1, 2, 3), (1, 2), (1, 2, 4)])
+    2
+    """
+    low, high = min(rows), max(rows)  # what the first in order and the last share, all between them do
+    return next((i for i, pair in enumerate(zip(low, high)) if pair[0] != pair[1]), min(len(low), len(high)))
+
+
+def _groups(rows: Sequence[_Request], members: list[int], limit: int) -> Iterator[_Group]:
+    """Yield requests of one context in groups of at most `limit` places; a request's last token is not read.
+
+    Where they have less in common than one of them reads alone, each is a group.
+    """
+    inputs = [tuple(rows[number].ids[:-1]) for number in members]
+    trunk = shared_length(inputs)
+    rest = max(map(len, inputs)) - trunk
+    if rest > trunk:
+        yield from (_Group([number], len(ids), 0) for number, ids in zip(members, inputs))
+        return
+    most = max(1, limit // (trunk + rest))
+    yield from (_Group(members[i : i + most], trunk, rest) for i in range(0, len(members), most))
 
 
 def _batches(groups: Sequence[_Group], limit: int) -> Iterator[list[_Group]]:
@@ -188,70 +203,76 @@ def _batches(groups: Sequence[_Group], limit: int) -> Iterator[list[_Group]]:
     yield batch
 
 
+Place = tuple[int, int, int, int]
+"""Row and column of a state, the request whose next token it predicts, and that token."""
+
+
 def _score_batch(
     model: Any, rows: Sequence[_Request], groups: Sequence[_Group], past: Any, shared: int
 ) -> Scored:
     """Return the scores of groups; past: the cache of the first `shared` tokens of all, None where there are none."""
     device = device_of(model)
-    firsts = [rows[group.members[0]].ids[shared : group.trunk] for group in groups]
-    width, rest = max(map(len, firsts)), max(group.rest for group in groups)
+    trunks = [rows[group.members[0]].ids[shared : group.trunk] for group in groups]
+    width, rest = max(map(len, trunks)), max(group.rest for group in groups)
     if past is not None:
         cache = copy(past)
         cache.repeat(len(groups))
     else:
         cache = model.new_cache(len(groups), width + rest) if rest else None
-    lengths = torch.tensor([len(ids) for ids in firsts], device=device)
+    lengths = torch.tensor([len(trunk) for trunk in trunks], device=device)
     valid = torch.arange(width, device=device) >= width - lengths[:, None]  # (B, T): padding on the left
-    ids = torch.tensor([[0] * (width - len(ids)) + ids for ids in firsts], device=device)
+    ids = torch.tensor([[0] * (width - len(trunk)) + trunk for trunk in trunks], device=device)
     states = model.decode(ids, valid=None if bool(valid.all()) else valid, cache=cache)  # (B, T, D)
-    members = [(place, number) for place, group in enumerate(groups) for number in group.members]
-    trunks = [groups[place].trunk for place, _ in members]
-    found = [
-        _chosen(
-            model,
-            states,
-            [
-                (place, width - trunk + at, number, rows[number].ids[at + 1])
-                for (place, number), trunk in zip(members, trunks)
-                for at in range(rows[number].first - 1, trunk)
-            ],
-        )
+    places = [
+        (row, width - group.trunk + at, number, rows[number].ids[at + 1])
+        for row, group in enumerate(groups)
+        for number in group.members
+        for at in range(rows[number].first - 1, group.trunk)
     ]
+    found = [_chosen(model, states, places)]
     alone = [
-        (place, number, trunk)
-        for (place, number), trunk in zip(members, trunks)
-        if len(rows[number].ids) - 1 > trunk
+        (row, number, rows[number].ids[group.trunk :])
+        for row, group in enumerate(groups)
+        for number in group.members
+        if len(rows[number].ids) - 1 > group.trunk
     ]
     if alone:
-        cache.reorder(torch.tensor([place for place, _, _ in alone], device=device))
-        tails = [rows[number].ids[trunk:-1] for _, number, trunk in alone]
+        cache.reorder(torch.tensor([row for row, _, _ in alone], device=device))
+        width = max(len(tail) for _, _, tail in alone) - 1
         # Padded on the right: what is read there comes after all that is scored.
-        ids = torch.tensor([tail + [0] * (max(map(len, tails)) - len(tail)) for tail in tails], device=device)
+        ids = torch.tensor([tail[:-1] + [0] * (width - len(tail) + 1) for _, _, tail in alone], device=device)
         states = model.decode(ids, cache=cache)
         places = [
-            (row, at, number, rows[number].ids[trunk + at + 1])
-            for row, ((_, number, trunk), tail) in enumerate(zip(alone, tails))
-            for at in range(len(tail))
+            (row, at, number, token)
+            for row, (_, number, tail) in enumerate(alone)
+            for at, token in enumerate(tail[1:])
         ]
         found.append(_chosen(model, states, places))
     owners, values, best = (np.concatenate(parts) for parts in zip(*found))
-    return [number for _, number in members], owners, values, best
+    return [number for group in groups for number in group.members], owners, values, best
 
 
-def _chosen(
-    model: Any, states: Tensor, places: Sequence[tuple[int, int, int, int]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return owners, log-probabilities and whether none is likelier, (N,) each.
+def _chosen(model: Any, states: Tensor, places: Sequence[Place]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the request, the log-probability and whether no other token is likelier, (N,) each, for states (B, T, D).
 
-    states: (B, T, D). places: (row, column, owner, id of the next token) of each token to score.
+    Raises CheckpointError where scores are not finite.
     """
     table = torch.tensor(places, device=states.device)  # (N, 4)
-    values = torch.empty(len(table), dtype=torch.float32, device=states.device)
+    # Many labels ask for the same state: it is scored once.
+    spots, which = table[:, :2].unique(dim=0, return_inverse=True)
+    values = torch.empty(len(table), device=states.device)
     best = torch.empty(len(table), dtype=torch.bool, device=states.device)
     size = chunk_rows(model.config.vocabulary)
-    for begin in range(0, len(table), size):
-        row, column, _, target = table[begin : begin + size].unbind(1)
+    for begin in range(0, len(spots), size):
+        row, column = spots[begin : begin + size].unbind(1)
         logits = model.score(states[row, column]).float()  # (n, V)
-        values[begin : begin + size] = logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(1)
-        best[begin : begin + size] = logits.argmax(1) == target
+        here = ((which >= begin) & (which < begin + size)).nonzero()[:, 0]
+        of, target = which[here] - begin, table[here, 3]
+        values[here] = logits[of, target] - logits.logsumexp(1)[of]
+        best[here] = logits.argmax(1)[of] == target
+    if not bool(values.isfinite().all()):
+        raise CheckpointError(
+            "the model gives scores that are not finite numbers, so nothing can be compared; look at its weights with"
+            " `langmill doctor CKPT`"
+        )
     return table[:, 2].cpu().numpy(), values.cpu().numpy().astype(np.float64), best.cpu().numpy()

@@ -19,16 +19,14 @@ from pydantic import Field
 
 from langmill.checkpoint import Checkpoint, load_checkpoint
 from langmill.core.config import Settings, resolve
-from langmill.core.errors import ConfigError, DataError
+from langmill.core.errors import DataError
 from langmill.core.log import say, warn
 from langmill.evaluation.continuations import encode_continuations, score_continuations
-from langmill.evaluation.labelled import Baseline, TaskEvaluation, add_duel, read_examples
+from langmill.evaluation.labelled import Baseline, TaskEvaluation, add_duel, interval_of, read_examples
 from langmill.evaluation.language import need_tokenizer
-from langmill.evaluation.prompts import BETWEEN, Prompt, choose_prompt, spell_labels
+from langmill.evaluation.prompts import BETWEEN, choose_prompt, spell_labels
 from langmill.metrics.answers import is_chinese
-from langmill.metrics.bootstrap import MINIMUM_UNITS
 from langmill.metrics.calibration import probabilities_of
-from langmill.metrics.significance import score_interval
 from langmill.models.heads import HeadConfig
 from langmill.tasks.classify import Classifying
 from langmill.text.documents import plural
@@ -133,8 +131,7 @@ def evaluate_few_shot(
     if settings.calibrate:
         baselines = (Baseline("not calibrated", found.figures, ""),)
         found = task.assess(list(calibrated(scores[:count], scores[count:])), examples, head)
-    interval = score_interval(found.score, count) if count >= MINIMUM_UNITS else None
-    return TaskEvaluation(name, task.name, found, interval, baselines, notes=tuple(notes))
+    return TaskEvaluation(name, task.name, found, interval_of(found), baselines, notes=tuple(notes))
 
 
 def head_of(examples: Sequence[ClassExample], words: Mapping[str, str]) -> HeadConfig:
@@ -199,8 +196,8 @@ def label_scores(
     *,
     normalise: bool = False,
     name: str = "",
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the log-probability of each word after each context, (N, L), and which contexts were cut, (N,).
+) -> tuple[NDArray[np.float64], list[bool]]:
+    """Return the log-probability of each word after each context, (N, L), and which contexts were cut.
 
     normalise: the mean over the tokens of a word instead of the sum.
     """
@@ -218,7 +215,7 @@ def label_scores(
     found = score_continuations(model, requests, report=progress)
     scores = np.array([each.logprob / (each.tokens if normalise else 1) for each in found])
     cut = np.array([each.cut > 0 for each in found])
-    return scores.reshape(-1, len(words)), cut.reshape(-1, len(words)).any(1)
+    return scores.reshape(-1, len(words)), [bool(row.any()) for row in cut.reshape(-1, len(words))]
 
 
 def calibrated(scores: NDArray[np.float64], neutral: NDArray[np.float64]) -> NDArray[np.float64]:
