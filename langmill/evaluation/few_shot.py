@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from langmill.evaluation.continuations import encode_continuations, score_contin
 from langmill.evaluation.labelled import Baseline, TaskEvaluation, add_duel, interval_of, read_examples
 from langmill.evaluation.language import need_tokenizer
 from langmill.evaluation.prompts import BETWEEN, choose_prompt, spell_labels
+from langmill.evaluation.report import overlap_note
+from langmill.evaluation.texts import run_data
 from langmill.metrics.answers import is_chinese
 from langmill.metrics.calibration import probabilities_of
 from langmill.models.heads import HeadConfig
@@ -83,7 +86,7 @@ def evaluate_few_shot_files(
     result = ask(names[0])
     for name in names[1:]:
         result = add_duel(result, name, ask(name).assessment)
-    return result
+    return replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
 
 
 def evaluate_few_shot(
