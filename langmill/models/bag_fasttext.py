@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from langmill.models.bag_linear import Floats, Matrix, best_temperature, fold_texts
+from langmill.models.bag_linear import Floats, Matrix, calibrate, fold_texts
 
 WIDTH = 32
 EPOCHS = 12
@@ -83,9 +83,10 @@ def fit_vectors(x: Matrix, members: NDArray[np.bool_], *, several: bool, seed: i
             own = torch.from_numpy(members[batch].astype(np.float32))
             vectors.step(features, values, lengths, own, rate, several=several)
         weight, bias = vectors.collapse()
-        loss, factor = 0.0, 1.0  # nothing was set aside: the last epoch counts
-        if len(held):
-            loss, factor = best_temperature(x[held] @ weight + bias, members[held], several=several)
-        if not len(held) or loss < best[0]:
-            best = (loss, (weight * factor, bias * factor))
+        if not len(held):
+            best = (0.0, (weight, bias))  # the last epoch counts
+            continue
+        loss, factor, shift = calibrate(x[held] @ weight + bias, members[held], several=several)
+        if loss < best[0]:
+            best = (loss, (weight * factor, bias * factor + shift))
     return best[1]

@@ -39,11 +39,14 @@ RECIPES: dict[str, Recipe] = {
     "nbsvm": Recipe(2, 5, "tfidf"),
     "fasttext": Recipe(2, 5, "mean"),
 }
-"""| kind     | n-grams                        | weights                                                               |
-|----------|--------------------------------|-----------------------------------------------------------------------|
-| tfidf    | of 1 and 2 words               | multinomial logistic regression                                       |
-| nbsvm    | and of 2 to 5 characters       | mean of logistic regressions with and without log-count ratios        |
-| fasttext | the same                       | vectors' means and a linear layer                                     |"""
+"""| kind     | n-grams                  | weights                                                                        |
+|----------|--------------------------|--------------------------------------------------------------------------------|
+| tfidf    | of 1 and 2 words         | multinomial logistic regression, of several labels one for each                |
+| nbsvm    | and of 2 to 5 characters | for each label the mean of two: with and without naive Bayes' log-count ratios |
+| fasttext | the same                 | a linear layer on the mean of learned vectors                                  |
+
+After NB-SVM (Wang and Manning 2012), whose support vectors give way to logistic regression, for its probabilities;
+then all logits get the factor and the shifts that make those right on texts set aside. So do fastText's."""
 LEAST_TEXTS = (1, 2)
 """An n-gram of words, of characters, that stands in fewer texts is not looked at."""
 
@@ -94,20 +97,22 @@ def fit_bag(
     rows: each text's token ids. targets: the number of each text's label (B,), or whether it has each (B, L).
     labels: their names. alphabet: what the ids are; see `Alphabet.of`.
 
-    Raises ConfigError for another kind, DataError where all texts have one label, MissingDependencyError without
-    scikit-learn.
+    Raises ConfigError for another kind, DataError where all texts have one label or no words, MissingDependencyError
+    without scikit-learn.
     """
     if kind not in RECIPES:
         hint = did_you_mean(kind, RECIPES)
         raise ConfigError(f"unknown kind of classifier {kind!r}; allowed: {', '.join(RECIPES)}{hint}")
     if importlib.util.find_spec("sklearn") is None:
         raise MissingDependencyError(
-            f"--model {kind} needs scikit-learn; install it with `pip install 'langmill[viz]'`"
+            f"--model {kind} needs scikit-learn; install it with `pip install 'langmill[baselines]'`"
         )
     members, several = check_targets(len(rows), targets, labels)
     recipe = RECIPES[kind]
     sets = all_ngrams(rows, alphabet, recipe.words, recipe.pieces)
     chosen = [choose_features(*each, len(rows), least) for each, least in zip(sets, LEAST_TEXTS)]
+    if not sum(len(keys) for keys, _ in chosen):
+        raise DataError("no row has a word in it; a classifier of n-grams has nothing to go by")
     config = BagConfig(
         recipe=kind,
         vocabulary=len(alphabet.roles),
@@ -147,8 +152,8 @@ def fit_weights(
     if kind == "fasttext":
         return fit_vectors(x, members, several=several, seed=seed)
     ratios = kind == "nbsvm"
-    c, factor = choose(x, members, several=several, ratios=ratios, seed=seed)
+    c, factor, shift = choose(x, members, several=several, ratios=ratios, seed=seed)
     if not ratios and not several:
         return fit_classes(x, members.argmax(1), members.shape[1], c)
     weight, bias = fit_each(x, members, c, several=several, ratios=ratios, seed=seed)
-    return (weight * factor, bias * factor) if ratios else (weight, bias)
+    return (weight * factor, bias * factor + shift) if ratios else (weight, bias)

@@ -20,11 +20,9 @@ USUAL = 10.0
 """C where there are too few texts to choose by."""
 FOLDS = 3
 CHOOSING_TEXTS = 4000
-"""More are not needed to choose."""
+"""More are not needed to choose C."""
 SMOOTHING = 0.1
 """What is added to each n-gram's weight in the texts with a label, and in those without."""
-TEMPERATURES = np.geomspace(0.2, 4, 61)
-"""Factors on all logits, none so large that a few texts guessed right make a model certain of everything."""
 
 
 def regress(x: Matrix, targets: NDArray[Any], c: float, **options: Any) -> tuple[Floats, Floats]:
@@ -119,28 +117,57 @@ def log_loss(logits: Floats, members: NDArray[np.bool_], *, several: bool) -> fl
     return float((np.log(np.exp(logits - top[:, None]).sum(1)) + top - chosen).mean())
 
 
-def best_temperature(logits: Floats, members: NDArray[np.bool_], *, several: bool) -> tuple[float, float]:
-    """Return the least log loss that a factor on all logits gives, and the factor (Guo et al. 2017)."""
-    return min((log_loss(logits * each, members, several=several), float(each)) for each in TEMPERATURES)
+def calibrate(logits: Floats, members: NDArray[np.bool_], *, several: bool) -> tuple[float, float, Floats]:
+    """Return the least log loss that logits times a factor plus a shift for each label (L,) give, and these two.
+
+    Vector scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) with one factor for all; of the logarithm of the
+    factor and of the shifts a standard normal distribution is assumed, so that a few texts move them little.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit, softmax
+
+    texts, labels = logits.shape
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        scaled = np.exp(x[0]) * logits
+        moved = scaled + x[1:]
+        error = ((expit(moved) if several else softmax(moved, axis=1)) - members) / texts
+        slope = np.append((error * scaled).sum(), error.sum(0)) + x / texts
+        return log_loss(moved, members, several=several) + x @ x / (2 * texts), slope
+
+    found = minimize(loss, np.zeros(labels + 1), jac=True, method="L-BFGS-B").x
+    factor, shift = float(np.exp(found[0])), found[1:]
+    return log_loss(logits * factor + shift, members, several=several), factor, shift
+
+
+def held_out_loss(
+    x: Matrix, members: NDArray[np.bool_], c: float, *, folds: int, several: bool, ratios: bool, seed: int
+) -> tuple[float, float, Floats]:
+    """Return `calibrate` of texts that were not fitted to: those of the first `folds` of `FOLDS` folds."""
+    fold = fold_texts(members, several=several, folds=FOLDS, seed=seed)
+    logits = np.zeros(members.shape)
+    for number in range(folds):
+        out = fold == number
+        weight, bias = fit_each(x[~out], members[~out], c, several=several, ratios=ratios, seed=seed)
+        logits[out] = x[out] @ weight + bias
+    held = (fold >= 0) & (fold < folds)
+    return calibrate(logits[held], members[held], several=several)
 
 
 def choose(
     x: Matrix, members: NDArray[np.bool_], *, several: bool, ratios: bool, seed: int
-) -> tuple[float, float]:
-    """Return the C, and the factor on its logits, that predict texts best that were not fitted to."""
-    rows = np.random.default_rng(seed).permutation(len(members))[:CHOOSING_TEXTS]
-    x, members = x[rows], members[rows]
-    fold = fold_texts(members, several=several, folds=FOLDS, seed=seed)
-    if (fold < 0).all():
-        return USUAL, 1.0
-    found = []
-    for c in STRENGTHS:
-        logits = np.zeros(members.shape)
-        for number in range(FOLDS):
-            rest = fold != number
-            weight, bias = fit_each(x[rest], members[rest], c, several=several, ratios=ratios, seed=seed)
-            logits[~rest] = x[~rest] @ weight + bias
-        loss, factor = best_temperature(logits[fold >= 0], members[fold >= 0], several=several)
-        found.append((loss, c, factor))
-    _, c, factor = min(found)
-    return c, factor
+) -> tuple[float, float, Floats]:
+    """Return the C, and the factor and shifts of its logits, that predict texts best that were not fitted to.
+
+    Of many texts some choose the C; how sure one may be then depends on all, of which a third is enough to tell.
+    """
+    options: dict[str, Any] = {"several": several, "ratios": ratios, "seed": seed}
+    some = np.random.default_rng(seed).permutation(len(members))[:CHOOSING_TEXTS]
+    part, own = x[some], members[some]
+    if (fold_texts(own, several=several, folds=FOLDS, seed=seed) < 0).all():
+        return USUAL, 1.0, np.zeros(members.shape[1])
+    found = [(c, held_out_loss(part, own, c, folds=FOLDS, **options)) for c in STRENGTHS]
+    c, (_, factor, shift) = min(found, key=lambda each: each[1][0])
+    if len(some) < len(members):
+        _, factor, shift = held_out_loss(x, members, c, folds=1, **options)
+    return c, factor, shift

@@ -60,7 +60,7 @@ def test_means_are_shares_of_each_set():
 
 @pytest.mark.parametrize("labels", [2, 3])
 def test_probabilities_are_those_of_scikit_learn(monkeypatch, labels):
-    monkeypatch.setattr(bag_fit, "choose", lambda *_, **__: (3.0, 1.0))
+    monkeypatch.setattr(bag_fit, "choose", lambda *_, **__: (3.0, 1.0, 0.0))
     wanted = targets() % labels
     model, rows = fitted("tfidf", wanted=wanted, labels=LABELS[:labels])
     theirs = make_pipeline(vectorizer(), LogisticRegression(C=3.0, max_iter=1000)).fit(TEXTS, wanted)
@@ -71,7 +71,7 @@ def test_probabilities_are_those_of_scikit_learn(monkeypatch, labels):
 
 
 def test_several_labels_are_those_of_one_against_rest(monkeypatch):
-    monkeypatch.setattr(bag_fit, "choose", lambda *_, **__: (3.0, 1.0))
+    monkeypatch.setattr(bag_fit, "choose", lambda *_, **__: (3.0, 1.0, 0.0))
     wanted = np.random.default_rng(0).random((len(TEXTS), 3)) < 0.4
     model, rows = fitted("tfidf", wanted=wanted)
     assert model.config.head.multi_label
@@ -160,6 +160,8 @@ def test_one_label_is_refused(kind):
         fitted(kind, wanted=np.ones(len(TEXTS), dtype=int), labels=("a", "b"))
     with pytest.raises(DataError, match="there is no text"):
         fitted(kind, [], np.zeros(0, dtype=int))
+    with pytest.raises(DataError, match="no row has a word in it"):
+        fitted(kind, ["", " "], np.array([0, 1]), labels=("a", "b"))
 
 
 def test_other_kinds_are_refused(monkeypatch):

@@ -11,7 +11,7 @@ from langmill.models.bag_linear import (
     SMOOTHING,
     STRENGTHS,
     USUAL,
-    best_temperature,
+    calibrate,
     choose,
     fit_each,
     fold_texts,
@@ -55,17 +55,24 @@ def test_log_loss_by_hand():
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_the_temperature_is_found(several):
-    """Labels drawn from a model's own probabilities, its logits then halved: doubling them is best."""
+def test_factor_and_shifts_are_found(several):
+    """Labels drawn from a model's own probabilities, its logits then moved and halved: that is undone."""
     draw = np.random.default_rng(1)
-    logits = draw.normal(0, 2, (4000, 3))
+    logits, moved = draw.normal(0, 2, (8000, 3)), np.array([1.0, -1, 0])
     if several:
         members = draw.random(logits.shape) < 1 / (1 + np.exp(-logits))
     else:
         members = np.eye(3, dtype=bool)[(logits + draw.gumbel(size=logits.shape)).argmax(1)]
-    loss, factor = best_temperature(logits / 2, members, several=several)
-    assert factor == pytest.approx(2, rel=0.11)
-    assert loss < log_loss(logits / 2, members, several=several)
+    loss, factor, shift = calibrate((logits - moved) / 2, members, several=several)
+    assert factor == pytest.approx(2, rel=0.05)
+    np.testing.assert_allclose(shift, moved, atol=0.1)
+    assert loss == pytest.approx(log_loss(logits, members, several=several), abs=1e-3)
+
+
+def test_few_texts_do_not_make_certain():
+    members = np.eye(2, dtype=bool)[[0, 1, 0, 1]]
+    _, factor, shift = calibrate(np.where(members, 1.0, -1.0), members, several=False)
+    assert 1 < factor < 2.5 and np.abs(shift).max() < 0.1
 
 
 @pytest.mark.parametrize("ratios", [False, True])
@@ -97,11 +104,12 @@ def test_labels_that_all_or_none_have():
 def test_what_is_chosen_predicts_best():
     """Labels that have nothing to do with the texts want the least C and timid logits."""
     x, members = drawn()
-    c, factor = choose(x, members, several=False, ratios=False, seed=0)
-    assert c in STRENGTHS and 0.3 < factor < 3
+    c, factor, shift = choose(x, members, several=False, ratios=False, seed=0)
+    assert c in STRENGTHS and 0.3 < factor < 3 and shift.shape == (3,)
     noise = np.eye(3, dtype=bool)[np.random.default_rng(2).integers(0, 3, 240)]
-    assert choose(x, noise, several=False, ratios=False, seed=0) == (STRENGTHS[0], pytest.approx(0.2))
-    assert choose(x[:4], members[:4], several=False, ratios=False, seed=0) == (USUAL, 1.0)
+    c, factor, _ = choose(x, noise, several=False, ratios=False, seed=0)
+    assert c == STRENGTHS[0] and factor < 0.5
+    assert choose(x[:4], members[:4], several=False, ratios=False, seed=0)[:2] == (USUAL, 1.0)
 
 
 def test_vectors_learn_and_keep_the_best_epoch():

@@ -113,7 +113,10 @@ def test_examples_that_changed_cannot_be_resumed(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"mask": {"share": 0.2}}, "--mask.share has no effect on classify"),
-        ({"model": {"family": "t5"}}, "classify trains eurobert, bert, lstm, gru, qwen3, gpt2 from scratch"),
+        (
+            {"model": {"family": "t5"}},
+            "classify trains eurobert, bert, lstm, gru, qwen3, gpt2, tfidf, nbsvm, fasttext from scratch",
+        ),
         ({"labels": {"several": "maybe"}}, "labels.several"),
     ],
 )
