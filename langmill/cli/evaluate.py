@@ -64,7 +64,11 @@ from langmill.cli.options import encoding_option, reading_options
 @click.option("--normalise", is_flag=True, help="Compare labels by their mean log-probability a token.")
 @click.option("--chat", is_flag=True, help="Put the prompt through the model's chat template.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Which examples are drawn for the prompt."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which examples are drawn for the prompt.",
 )
 @reading_options
 @encoding_option
@@ -140,10 +144,12 @@ def evaluate(
     }
     if not few_shot and (given := [name for name, value in asking.items() if value]):
         raise click.UsageError(f"{given[0]} says how a language model is asked; add --shots 0, or more")
-    if few_shot and answers:
+    if few_shot and (learned := [name for name in names if gives_answers(name)]):
         raise click.UsageError(
-            f"--shots asks a language model; {checkpoint} has learned its labels: leave it out"
+            f"--shots asks a language model; {learned[0]} has learned its labels: leave it out"
         )
+    if report is not None and not answers:
+        raise click.UsageError("--report is of classifiers; leave it out")
     if (answers or few_shot) and (context is not None or stride is not None):
         raise click.UsageError(
             "--context and --stride are of language models' scores on text; leave them out"
@@ -184,8 +190,6 @@ def evaluate(
             report=report,
         )
     else:
-        if report is not None:
-            raise click.UsageError("--report is of classifiers; leave it out")
         texts = ReadingSettings(
             cast(Literal["auto", "file", "line", "blank"], boundary),
             text_field,

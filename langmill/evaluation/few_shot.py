@@ -59,7 +59,7 @@ class FewShotSettings(Settings):
     """Compare labels by their mean log-probability a token instead of the sum, so that long ones are not worse off."""
     chat: bool = False
     """Put the prompt through the checkpoint's chat template: each example is a turn of the user and one of the model."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Fixes which examples are drawn."""
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from evaluation_samples import make_model
 
-from langmill.checkpoint import Checkpoint, save_checkpoint
+from langmill.checkpoint import Checkpoint, load_checkpoint, put_head, save_checkpoint
 from langmill.cli.main import main
 from langmill.core.errors import ConfigError, DataError
 from langmill.evaluation.few_shot import (
@@ -23,6 +23,7 @@ from langmill.evaluation.few_shot import (
     label_scores,
 )
 from langmill.evaluation.prompts import PROMPTS, Prompt, choose_prompt, read_label_words, spell_labels
+from langmill.models.heads import HeadConfig
 from langmill.text.labelled import ClassExample
 from langmill.tokens import train_tokenizer
 
@@ -250,12 +251,23 @@ def test_the_command(capsys, files):
     assert status == 0 and "not calibrated" in out
 
 
+def test_a_classifier_is_not_asked(capsys, files, tmp_path):
+    model, data = files
+    headed = put_head(load_checkpoint(model), HeadConfig(kind="text", labels=LABELS), torch.Generator())
+    save_checkpoint(tmp_path / "headed", headed)
+    for names in ((tmp_path / "headed", data), (model, data, "--against", tmp_path / "headed")):
+        status, _, err = call(capsys, *names, "--shots", 0)
+        assert status == 2
+        assert "headed has learned its labels: leave it out" in err
+
+
 def test_the_commands_mistakes(capsys, files):
     model, data = files
     for arguments, fault in (
         (("--calibrate",), "--calibrate says how a language model is asked; add --shots 0"),
         (("--shots", 2, "--template", "{text}"), "has no {label}"),
         (("--shots", 2, "--context", 9), "--context and --stride are of language models' scores on text"),
+        (("--shots", 2, "--report", data.with_suffix(".html")), "--report is of classifiers"),
         (("--shots", 30), "--shots 30: there are 20 examples to draw from"),
     ):
         status, out, err = call(capsys, model, data, *arguments)
