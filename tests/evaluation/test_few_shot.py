@@ -253,7 +253,11 @@ def test_the_command(capsys, files):
 
 def test_a_classifier_is_not_asked(capsys, files, tmp_path):
     model, data = files
-    headed = put_head(load_checkpoint(model), HeadConfig(kind="text", labels=LABELS), torch.Generator())
+    headed = put_head(
+        load_checkpoint(model),
+        HeadConfig(kind="text", labels=LABELS, pooling="last", bias=False),
+        torch.Generator(),
+    )
     save_checkpoint(tmp_path / "headed", headed)
     for names in ((tmp_path / "headed", data), (model, data, "--against", tmp_path / "headed")):
         status, _, err = call(capsys, *names, "--shots", 0)
