@@ -40,6 +40,36 @@ from langmill.cli.options import encoding_option, reading_options
 @click.option("--label-field", default="label", show_default=True, help="The column that holds the label.")
 @click.option("--pair-field", default="", help="The column that holds a second text.")
 @click.option("--separator", default="", help="What stands between several labels in one cell, such as ','.")
+@click.option(
+    "--shots",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="A language model, DATA with labels: ask it for them, after N examples in the prompt (0: none).",
+)
+@click.option(
+    "--template",
+    default="",
+    metavar="TEXT",
+    help="The prompt: 'Review: {text}\\nSentiment: {label}', or sentiment, topic, spam, generic.  [default: by labels]",
+)
+@click.option(
+    "--label-words",
+    default="",
+    metavar="A=B,…",
+    help="How the prompt spells labels: negative=bad,positive=good.",
+)
+@click.option(
+    "--calibrate", is_flag=True, help="Take away what the prompt alone favours; both figures are shown."
+)
+@click.option("--normalise", is_flag=True, help="Compare labels by their mean log-probability a token.")
+@click.option("--chat", is_flag=True, help="Put the prompt through the model's chat template.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which examples are drawn for the prompt.",
+)
 @reading_options
 @encoding_option
 @click.option(
@@ -60,6 +90,13 @@ def evaluate(
     label_field: str,
     pair_field: str,
     separator: str,
+    shots: int | None,
+    template: str,
+    label_words: str,
+    calibrate: bool,
+    normalise: bool,
+    chat: bool,
+    seed: int,
     boundary: str,
     text_field: str,
     encoding: str,
@@ -76,14 +113,20 @@ def evaluate(
 
     A classifier: accuracy, precision, recall, F1, calibration, on rows with labels, beside simple models.
 
+    A language model with --shots: the same figures, its answers being the likeliest label after a prompt whose
+    examples are drawn from --train-data, or from DATA.
+
     \b
     langmill evaluate runs/book held-out.txt
     langmill evaluate runs/new test/ --against runs/old --json
     langmill evaluate runs/reviews test.csv --label-field sentiment
+    langmill evaluate smollm2 test.csv --shots 5 --calibrate
     """
     from langmill.checkpoint import gives_answers, is_checkpoint
     from langmill.core.device import choose_device
+    from langmill.evaluation.few_shot import FewShotSettings, evaluate_few_shot_files
     from langmill.evaluation.labelled import evaluate_answers
+    from langmill.evaluation.prompts import read_label_words
     from langmill.evaluation.report import evaluate_language
     from langmill.evaluation.texts import ReadingSettings
 
@@ -91,16 +134,52 @@ def evaluate(
         against, data = data[0], data[1:]
     names = (checkpoint,) if against is None else (checkpoint, against)
     result: Any
-    if gives_answers(checkpoint):
-        if context is not None or stride is not None:
-            raise click.UsageError("--context and --stride are of language models; leave them out")
-        fields = {
-            "text_field": text_field,
-            "pair_field": pair_field,
-            "label_field": label_field,
-            "separator": separator,
-        }
-        reading = {**fields, "encoding": encoding, "on_bad_row": on_bad_row}
+    answers, few_shot = gives_answers(checkpoint), shots is not None
+    asking = {
+        "--template": template,
+        "--label-words": label_words,
+        "--calibrate": calibrate,
+        "--normalise": normalise,
+        "--chat": chat,
+    }
+    if not few_shot and (given := [name for name, value in asking.items() if value]):
+        raise click.UsageError(f"{given[0]} says how a language model is asked; add --shots 0, or more")
+    if few_shot and (learned := [name for name in names if gives_answers(name)]):
+        raise click.UsageError(
+            f"--shots asks a language model; {learned[0]} has learned its labels: leave it out"
+        )
+    if report is not None and not answers:
+        raise click.UsageError("--report is of classifiers; leave it out")
+    if (answers or few_shot) and (context is not None or stride is not None):
+        raise click.UsageError(
+            "--context and --stride are of language models' scores on text; leave them out"
+        )
+    reading = {
+        "text_field": text_field,
+        "pair_field": pair_field,
+        "label_field": label_field,
+        "separator": separator,
+        "encoding": encoding,
+        "on_bad_row": on_bad_row,
+    }
+    if few_shot:
+        result = evaluate_few_shot_files(
+            names,
+            data,
+            reading=reading,
+            train_data=train_data,
+            settings=FewShotSettings(
+                shots=shots or 0,
+                template=template,
+                label_words=read_label_words(label_words),
+                calibrate=calibrate,
+                normalise=normalise,
+                chat=chat,
+                seed=seed,
+            ),
+            device=choose_device(device),
+        )
+    elif answers:
         result = evaluate_answers(
             names,
             data,
@@ -111,8 +190,6 @@ def evaluate(
             report=report,
         )
     else:
-        if report is not None:
-            raise click.UsageError("--report is of classifiers; leave it out")
         texts = ReadingSettings(
             cast(Literal["auto", "file", "line", "blank"], boundary),
             text_field,
