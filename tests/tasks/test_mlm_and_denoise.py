@@ -277,4 +277,4 @@ def test_an_encoder_that_gives_states_fills_in_nothing(tmp_path):
     model = langmill.load(train("mlm", tmp_path, steps=2).folder)
     bare = Transformer(replace(model.model.config, has_output=False))
     with pytest.raises(ConfigError, match="gives states .* so it fills in no \\[MASK\\]"):
-        langmill.loaded.Model(replace(model.checkpoint, model=bare)).predict("a [MASK]")
+        find_task("mlm").predict(replace(model.checkpoint, model=bare), ["a [MASK]"])
