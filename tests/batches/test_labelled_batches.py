@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -64,35 +66,40 @@ def epochs(loader: LabelledLoader, count: int) -> list[list[int]]:
 
 def test_an_epoch_gives_every_row_once_in_another_order_each_time() -> None:
     rows = [row(1 + n % 7, n) for n in range(23)]
-    first, second = epochs(LabelledLoader(rows, batch=4, micro_tokens=99, seed=1), 2)
+    first, second = epochs(
+        LabelledLoader(rows, batch=4, collate=partial(collate, micro_tokens=99), seed=1), 2
+    )
     assert sorted(first) == sorted(second) == list(range(23)) and first != second
-    other, _ = epochs(LabelledLoader(rows, batch=4, micro_tokens=99, seed=2), 2)
+    other, _ = epochs(LabelledLoader(rows, batch=4, collate=partial(collate, micro_tokens=99), seed=2), 2)
     assert other != first
 
 
 def test_batches_are_of_similar_length() -> None:
     draw = np.random.default_rng(0)
     rows = [row(int(n), 0) for n in draw.integers(1, 100, 640)]
-    loader = LabelledLoader(rows, batch=16, micro_tokens=9999, seed=0)
+    loader = LabelledLoader(rows, batch=16, collate=partial(collate, micro_tokens=9999), seed=0)
     batches = [loader.take() for _ in range(40)]
     assert sum(batch.ids.numel() for batch in batches) < 1.1 * sum(batch.tokens for batch in batches)
 
 
 def test_resumed_goes_on_as_if_nothing_had_been() -> None:
     rows = [row(1 + n % 5, n) for n in range(19)]
-    through = LabelledLoader(rows, batch=4, micro_tokens=99, seed=3)
+    through = LabelledLoader(rows, batch=4, collate=partial(collate, micro_tokens=99), seed=3)
     expected = [through.take().targets.tolist() for _ in range(14)]
     for stop in (1, 4, 5, 9):
-        begun = LabelledLoader(rows, batch=4, micro_tokens=99, seed=3)
+        begun = LabelledLoader(rows, batch=4, collate=partial(collate, micro_tokens=99), seed=3)
         for _ in range(stop):
             begun.take()
-        again = LabelledLoader(rows, batch=4, micro_tokens=99, seed=3)
+        again = LabelledLoader(rows, batch=4, collate=partial(collate, micro_tokens=99), seed=3)
         again.state = LoaderState(begun.state.epoch, begun.state.rows)
         assert [again.take().targets.tolist() for _ in range(14 - stop)] == expected[stop:]
 
 
 def test_processes_share_an_epoch() -> None:
     rows = [row(1 + n % 5, n) for n in range(21)]
-    loaders = [LabelledLoader(rows, batch=4, micro_tokens=99, seed=3, rank=rank, size=2) for rank in (0, 1)]
+    loaders = [
+        LabelledLoader(rows, batch=4, collate=partial(collate, micro_tokens=99), seed=3, rank=rank, size=2)
+        for rank in (0, 1)
+    ]
     one, other = (epochs(loader, 1)[0] for loader in loaders)
     assert not set(one) & set(other) and len(one) == len(other) == 10  # a lone last row is of no use to both

@@ -45,7 +45,9 @@ SMALL = ModelSettings(layers=1, width=32, context=16)
 
 def test_find_task() -> None:
     assert find_task("lm").name == "lm"
-    with pytest.raises(ConfigError, match="unknown task 'lmm'; tasks: lm, mlm, denoise, .*; did you mean lm?"):
+    with pytest.raises(
+        ConfigError, match="unknown task 'lmm'; tasks: lm, mlm, denoise, .*; did you mean lm?"
+    ):
         find_task("lmm")
 
 
