@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Protocol, runtime_checkable
 
 import click
 
 from langmill.cli.options import read_input
+
+
+@runtime_checkable
+class Lined(Protocol):
+    """A result that says itself how people should see it."""
+
+    def lines(self) -> list[str]:
+        """Return what to print."""
 
 
 @click.command("predict")
@@ -64,6 +73,8 @@ def predict(
 def show(result: object, *, title: str) -> str:
     """Return a result for people."""
     lines = [f"=== {title}"] if title else []
+    if isinstance(result, Lined):
+        return "\n".join([*lines, *result.lines()])
     lines.append(getattr(result, "text", str(result)))
     lines += [second] if (second := getattr(result, "pair", "")) else []
     masks = getattr(result, "masks", ())

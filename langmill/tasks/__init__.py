@@ -26,8 +26,9 @@ def find_task(name: str) -> Task:
     from langmill.tasks.denoise import Denoising
     from langmill.tasks.lm import LanguageModelling
     from langmill.tasks.mlm import MaskedLanguageModelling
+    from langmill.tasks.ner import Tagging
 
-    known = LanguageModelling(), MaskedLanguageModelling(), Denoising(), Classifying()
+    known = LanguageModelling(), MaskedLanguageModelling(), Denoising(), Classifying(), Tagging()
     tasks: dict[str, Task] = {task.name: task for task in known}
     if name not in tasks:
         raise ConfigError(f"unknown task {name!r}; tasks: {', '.join(tasks)}{did_you_mean(name, tasks)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -96,17 +96,17 @@ class HeadedTask(StepTask, Protocol):
     ) -> Encoded:
         """Return examples as rows of at most `limit` tokens. segments: the model tells segments apart."""
 
-    def loss(self, scores: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
-        """Return (loss_sum, count) of scores in float32."""
+    def loss(self, scores: Tensor, batch: LabelledBatch, model: Any) -> tuple[Tensor, Tensor]:
+        """Return (loss_sum, count) of a model's scores in float32."""
 
     def figures(
         self,
         scores: Sequence[NDArray[np.float32]],
         examples: Sequence[Any],
         encoded: Encoded,
-        head: HeadConfig,
+        model: Any,
     ) -> dict[str, float]:
-        """Return metrics of scores, one array a row without padding; the first is the one to be raised."""
+        """Return metrics of a model's scores, one array a row without padding; the first is the one to be raised."""
 
 
 # ------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         model=model,
         loader=loader(plan.settings.batch),
         objective=objective,
-        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, micro_tokens),
+        evaluate=quick_evaluation(task, corpus.held_out, held_out, micro_tokens),
         save_model=partial(save_run, checkpoint, base_name(request)),
         steps=plan.settings.steps,
         micro_batch=settings.micro_batch or len(train.rows),
@@ -353,14 +353,20 @@ def with_head(checkpoint: Checkpoint, wanted: HeadConfig, generator: torch.Gener
     """Return the checkpoint under a head for the labels that are wanted, built as its family builds one."""
     own = checkpoint.model.config.output_stack.dropout
     head = head_for(
-        FAMILIES[checkpoint.family], wanted.kind, wanted.labels, multi_label=wanted.multi_label, dropout=own
+        FAMILIES[checkpoint.family],
+        wanted.kind,
+        wanted.labels,
+        multi_label=wanted.multi_label,
+        dropout=own,
+        scheme=wanted.scheme,
+        crf=wanted.crf,
     )
     return put_head(checkpoint, head, generator)
 
 
 def objective_of(task: HeadedTask, model: Any, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
     """Return (loss_sum, count) of a batch."""
-    return task.loss(scores_of(model, batch), batch)
+    return task.loss(scores_of(model, batch), batch, model)
 
 
 def scores_of(model: Any, batch: LabelledBatch) -> Tensor:
@@ -380,7 +386,7 @@ def score_rows(
 
 
 def quick_evaluation(
-    task: HeadedTask, examples: Sequence[Any], encoded: Encoded, head: HeadConfig, micro_tokens: int
+    task: HeadedTask, examples: Sequence[Any], encoded: Encoded, micro_tokens: int
 ) -> Callable[[Any], dict[str, float]]:
     """Return a function from a model to its figures on held-out examples, the loss last.
 
@@ -388,7 +394,7 @@ def quick_evaluation(
     """
     examples = examples[:QUICK_EXAMPLES]
     rows = [row for row, owner in zip(encoded.rows, encoded.owners) if owner < len(examples)]
-    quick = Encoded(rows, encoded.owners[: len(rows)], encoded.cut)
+    quick = replace(encoded, rows=rows, owners=encoded.owners[: len(rows)])
 
     @torch.no_grad()
     def evaluate(model: Any) -> dict[str, float]:
@@ -397,10 +403,10 @@ def quick_evaluation(
         for numbers, batch, found in score_rows(
             model, rows, micro_tokens=micro_tokens, by_token=task.by_token
         ):
-            loss, asked = task.loss(found, batch)
+            loss, asked = task.loss(found, batch, model)
             total, count = total + float(loss), count + float(asked)
             for number, score in zip(numbers, found.cpu().numpy()):
                 scores[number] = score[: len(rows[number].ids)] if score.ndim == 2 else score
-        return {**task.figures(scores, examples, quick, head), "loss": total / max(count, 1e-9)}
+        return {**task.figures(scores, examples, quick, model), "loss": total / max(count, 1e-9)}
 
     return evaluate

@@ -1,0 +1,414 @@
+"""Tagging: named entities, words of Chinese, parts of speech; any labelled spans that do not overlap. [tasks]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from langmill.batches.labelled import TOKEN_FILL, LabelledBatch
+from langmill.checkpoint import Checkpoint
+from langmill.core.errors import ConfigError, DataError, did_you_mean
+from langmill.core.log import warn
+from langmill.metrics.spans import Scheme, find_scheme, span_counts, span_scores, spans_to_tags
+from langmill.models.heads import HeadConfig
+from langmill.models.protocol import device_of
+from langmill.objectives.crf import chain_loss, restricted
+from langmill.objectives.labels import class_loss
+from langmill.tasks import tags as tagging
+from langmill.tasks.assessment import Assessment, ratio_score
+from langmill.tasks.base import Lesson, Request, Text, Use
+from langmill.tasks.classify import Classifying
+from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
+from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.tags import Places, TagSet, Window, decode, placed, places_of, windows
+from langmill.text.documents import ReadReport, plural
+from langmill.text.labelled_entities import Span
+from langmill.text.labelled_spans import TAGS, TaggedExample, read_spans
+from langmill.text.labelled_tags import WORD, joined, shape_of
+from langmill.tokens.tokenizer import Tokenizer
+from langmill.training.settings import DataSettings, LabelSettings, ModelSettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A labelled piece of a text."""
+
+    text: str
+    label: str
+    """`_` for a word and no more."""
+    begin: int
+    """Its first character, from 0."""
+    end: int
+    """Behind its last character."""
+    score: float
+    """The probability of its tags."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What a model makes of a text."""
+
+    text: str
+    entities: tuple[Entity, ...]
+    """In their order in the text; none overlap."""
+    words: tuple[str, ...] = ()
+    """The text's words, by a model that only finds these."""
+    tags: tuple[str, ...] = ()
+    """One for each token, where tokens were given."""
+
+    def lines(self) -> list[str]:
+        """Return what people should see."""
+        if self.words:
+            return [" ".join(self.words)]
+        if not self.entities:
+            return ["(nothing found)"]
+        width = max(len(entity.label) for entity in self.entities)
+        return [
+            f"{entity.begin:6}-{entity.end:<6} {entity.label:<{width}}  {entity.score:6.1%}  {entity.text}"
+            for entity in self.entities
+        ]
+
+
+@dataclass(frozen=True)
+class TaggedRows(Encoded):
+    """Texts as rows of tokens, and where their tags stand."""
+
+    windows: Sequence[Window] = ()
+    """One a row."""
+    places: Sequence[Places] = ()
+    """One a text."""
+
+
+class Tagging:
+    """`langmill train ner`: learn labelled spans of texts."""
+
+    name = "ner"
+    use = Use(
+        "tagger",
+        "token-classification",
+        "AutoModelForTokenClassification",
+        'model.predict("…").entities',
+        ("predict {} 'some text'", "evaluate {} FILE"),
+    )
+    families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = Classifying.families
+    fitted: tuple[str, ...] = ()
+    own_settings = "labels"
+    by_token = True
+
+    def __init__(self, settings: LabelSettings | None = None) -> None:
+        self.settings = settings or LabelSettings()
+
+    def learn(self, request: Request) -> Lesson:
+        """Read the rows, make or open a model, and put a head on it."""
+        return prepare(request, Tagging(request.settings.labels))
+
+    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+        """See that it is one stack."""
+        if model.config.encoder is not None and model.config.decoder is not None:
+            raise ConfigError("ner goes on from an encoder or a decoder; this checkpoint has both")
+
+    def read(
+        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
+    ) -> list[TaggedExample]:
+        """Return the texts of files."""
+        return list(read_spans(paths, settings, report, need_labels=answers))
+
+    def texts(self, example: TaggedExample) -> tuple[str, ...]:
+        """Return the text."""
+        return (example.text,)
+
+    def stratum(self, example: TaggedExample) -> str:
+        """Return nothing: texts are held out by chance."""
+        return ""
+
+    def head(self, examples: Sequence[TaggedExample], settings: TrainSettings) -> HeadConfig:
+        """Return a head for the tags of all labels."""
+        wanted = settings.labels
+        for name, value in (("several", "auto"), ("weights", "none")):
+            if getattr(wanted, name) != value:
+                raise ConfigError(f"--labels.{name} has no effect on ner; leave it out")
+        if wanted.crf == "yes" and (wanted.smoothing or wanted.focus):
+            raise ConfigError(
+                "--labels.crf yes scores whole texts; leave out --labels.smoothing and --labels.focus"
+            )
+        labels = sorted({span.label for example in examples for span in example.spans})
+        if not labels:
+            raise DataError("no text has a span with a label; there is nothing to find")
+        scheme = scheme_of(examples, labels) if wanted.scheme == "auto" else wanted.scheme
+        tags = tagging.tags_of(scheme, labels, outside=any(map(leaves_out, examples)))
+        return HeadConfig(kind="tokens", labels=tags, scheme=scheme, crf=wanted.crf == "yes")
+
+    def encode(
+        self,
+        examples: Sequence[TaggedExample],
+        tokenizer: Tokenizer,
+        head: HeadConfig,
+        *,
+        limit: int,
+        segments: bool,
+    ) -> TaggedRows:
+        """Return texts as rows that overlap where a text is longer than `limit` tokens; nothing is cut off.
+
+        Raises DataError, naming the row, where a label is none of the head's.
+        """
+        check_labels(examples, head)
+        tags = TagSet(head.labels, head.scheme)
+        places = [places_of(example.text, tokenizer) for example in examples]
+        targets: list[NDArray[np.int64] | None] = []
+        torn = []
+        for example, where in zip(examples, places):
+            spans, bad = placed(example.spans, where.extents)
+            torn += [(example, span) for span in bad]
+            spelt = spans_to_tags(spans, len(where.tokens), tags.scheme or "BIO")
+            targets.append(np.array([tags.number.get(tag, TOKEN_FILL) for tag in spelt], np.int64))
+        if torn:
+            example, span = torn[0]
+            warn(
+                f"{plural(len(torn), 'span')} of {sum(len(each.spans) for each in examples):,} begin or end inside a"
+                f" word or token, or at a space, and are learned as far as whole ones go; the first is"
+                f" {example.text[span.begin : span.end]!r} ({example.source})"
+            )
+        return rows_of(places, targets, tokenizer.around, limit=limit, segments=segments)
+
+    def loss(self, scores: Tensor, batch: LabelledBatch, model: Any) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of the tags, or of the whole chains by a CRF."""
+        if model.transitions is not None:
+            head = model.config.head
+            allowed = TagSet(head.labels, head.scheme).allowed.to(scores.device)
+            return chain_loss(scores, batch.targets, restricted(model.transitions, allowed))
+        return class_loss(
+            scores.flatten(0, 1),
+            batch.targets.flatten(),
+            smoothing=self.settings.smoothing,
+            focus=self.settings.focus,
+        )
+
+    def figures(
+        self,
+        scores: Sequence[NDArray[np.float32]],
+        examples: Sequence[TaggedExample],
+        encoded: Encoded,
+        model: Any,
+    ) -> dict[str, float]:
+        """Return F1, precision and recall of spans."""
+        assert isinstance(encoded, TaggedRows)
+        chains = decode(gathered(encoded, scores, len(examples)), transitions_of(model), tags_of_head(model))
+        found = assess(
+            [spans_of(chain, where, tags_of_head(model)) for chain, where in zip(chains, encoded.places)],
+            examples,
+        )
+        return {name: found.figures[name] for name in ("f1", "precision", "recall")}
+
+    def outputs(self, checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[list[Any], Sequence[Places]]:
+        """Return scores (P, L) of the places of texts, and the places."""
+        model, tokenizer = checkpoint.model, checkpoint.tokenizer
+        assert tokenizer is not None
+        stack = model.config.output_stack
+        places = [places_of(text, tokenizer) for text in texts]
+        limit = min(stack.max_positions, LONGEST_TOKENS)
+        rows = rows_of(
+            places, [None] * len(places), tokenizer.around, limit=limit, segments=stack.segments > 1
+        )
+        found: list[Any] = [None] * len(rows.rows)
+        micro_tokens = MICRO_TOKENS[device_of(model).type]
+        for numbers, _, scores in score_rows(model, rows.rows, micro_tokens=micro_tokens, by_token=True):
+            for number, row in zip(numbers, scores.cpu().numpy()):
+                found[number] = row
+        return gathered(rows, found, len(texts)), places
+
+    def evaluate(self, checkpoint: Checkpoint, examples: Sequence[TaggedExample]) -> Assessment:
+        """Tag texts and compare with their spans, character by character; the model must know all labels."""
+        model = checkpoint.model
+        check_labels(examples, model.config.head)
+        scores, places = self.outputs(checkpoint, [example.text for example in examples])
+        tags = tags_of_head(model)
+        chains = decode(scores, transitions_of(model), tags)
+        return assess([spans_of(chain, where, tags) for chain, where in zip(chains, places)], examples)
+
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text | list[str]]) -> list[Tagged]:
+        """Tag texts, or lists of tokens, which are read as the text that they are of."""
+        texts, extents = [], []
+        for each in inputs:
+            if isinstance(each, tuple):
+                raise DataError("a tagger reads one text at a time, not pairs")
+            text, tokens = (each, None) if isinstance(each, str) else joined(each)
+            texts.append(text)
+            extents.append(tokens)
+        tags, transitions = tags_of_head(checkpoint.model), transitions_of(checkpoint.model)
+        scores, places = self.outputs(checkpoint, texts)
+        found = []
+        for text, tokens, emissions, chain, where in zip(
+            texts, extents, scores, decode(scores, transitions, tags), places
+        ):
+            spans = tags.spans(chain)
+            chances = tagging.span_scores(emissions, transitions, tags, chain, spans)
+            entities = entities_of(text, spans, chances, where)
+            found.append(
+                Tagged(
+                    text,
+                    entities,
+                    tuple(words_of(text, entities)) if tags.words_only else (),
+                    () if tokens is None else tuple(token_tags(entities, tokens, tags)),
+                )
+            )
+        return found
+
+    def score(self, results: Sequence[Tagged], references: Sequence[Sequence[Any]]) -> dict[str, float]:
+        """Return metrics of results against spans (begin, end, label), a sequence of them a result."""
+        if len(results) != len(references):
+            raise DataError(
+                f"{len(results)} results and {len(references)} references; one for each is needed"
+            )
+        predicted = [[(each.begin, each.end, each.label) for each in result.entities] for result in results]
+        spans = [tuple(Span(*span) for span in wanted) for wanted in references]
+        examples = [TaggedExample(result.text, wanted) for result, wanted in zip(results, spans)]
+        return dict(assess(predicted, examples).figures)
+
+
+# ------------------------------------------------------------------------------------------------
+# Labels
+
+
+def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:
+    """Raise DataError, naming the row, where a span's label is none of the head's."""
+    known = {label for _, _, label in TagSet(head.labels).spans([tag for tag in head.labels if tag != "O"])}
+    for example in examples:
+        if unknown := [span.label for span in example.spans if span.label not in known]:
+            raise DataError(
+                f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(sorted(known))}"
+                f"{did_you_mean(unknown[0], known)}"
+            )
+
+
+def scheme_of(examples: Sequence[TaggedExample], labels: Sequence[str]) -> Scheme:
+    """Return the scheme that the data are written in if it tells where spans end; else BMES for words, BIO for others."""
+    given = [tags for example in examples if (tags := given_tags(example))]
+    if given and shape_of(tag for tags in given for tag in tags) in ("prefixed", "bare"):
+        scheme = find_scheme(given)
+        if scheme not in ("BIO", "IOB1"):
+            return scheme
+    return "BMES" if set(labels) == {WORD} else "BIO"
+
+
+def given_tags(example: TaggedExample) -> list[str]:
+    """Return the tags as the row has them; empty: it has none by name."""
+    found = next((example.fields[name] for name in TAGS if name in example.fields), None)
+    return found if isinstance(found, list) and all(isinstance(tag, str) for tag in found) else []
+
+
+def leaves_out(example: TaggedExample) -> bool:
+    """Say whether something of a text, white space aside, is in no span."""
+    text, end = example.text, 0
+    for span in (*example.spans, Span(len(text), len(text), "")):
+        if text[end : span.begin].strip():
+            return True
+        end = span.end
+    return False
+
+
+def tags_of_head(model: Any) -> TagSet:
+    """Return the tags that a model gives."""
+    return TagSet(model.config.head.labels, model.config.head.scheme)
+
+
+def transitions_of(model: Any) -> Tensor:
+    """Return the scores of tags after tags, (L + 1, L + 1); zeros without a CRF."""
+    if model.transitions is None:
+        return torch.zeros(len(model.config.head.labels) + 1, len(model.config.head.labels) + 1)
+    return model.transitions.detach().float().cpu()
+
+
+# ------------------------------------------------------------------------------------------------
+# Rows and spans
+
+
+def rows_of(
+    places: Sequence[Places],
+    targets: Sequence[NDArray[np.int64] | None],
+    around: tuple[list[int], list[int]],
+    *,
+    limit: int,
+    segments: bool,
+) -> TaggedRows:
+    """Return texts as rows of at most `limit` tokens."""
+    found: list[Window] = []
+    owners: list[int] = []
+    for number, (where, target) in enumerate(zip(places, targets)):
+        own = windows(where, target, around, limit=limit, segments=segments)
+        found += own
+        owners += [number] * len(own)
+    return TaggedRows(
+        [window.row for window in found], np.array(owners, np.int64), windows=found, places=places
+    )
+
+
+def gathered(
+    rows: TaggedRows, scores: Sequence[NDArray[np.float32]], texts: int
+) -> list[NDArray[np.float32]]:
+    """Return the scores (P, L) of each text's places, of scores (T, L) of the rows' tokens."""
+    parts: list[list[NDArray[np.float32]]] = [[] for _ in range(texts)]
+    for owner, window, score in zip(rows.owners, rows.windows, scores):
+        parts[owner].append(score[window.positions])
+    return [np.concatenate(each) if each else np.zeros((0, 0), np.float32) for each in parts]
+
+
+def spans_of(chain: Sequence[str], places: Places, tags: TagSet) -> list[tuple[int, int, str]]:
+    """Return the spans of characters that the tags of places mark."""
+    extents = places.extents.tolist()
+    return [(extents[begin][0], extents[end - 1][1], label) for begin, end, label in tags.spans(chain)]
+
+
+def entities_of(
+    text: str, spans: Sequence[tuple[int, int, str]], chances: Sequence[float], places: Places
+) -> tuple[Entity, ...]:
+    """Return spans of places as entities."""
+    extents = places.extents.tolist()
+    found = []
+    for (first, last, label), chance in zip(spans, chances):
+        begin, end = extents[first][0], extents[last - 1][1]
+        found.append(Entity(text[begin:end], label, begin, end, chance))
+    return tuple(found)
+
+
+def words_of(text: str, entities: Sequence[Entity]) -> list[str]:
+    """Return the words of a text; what stands between them, white space aside, is a word too."""
+    found, end = [], 0
+    for begin, behind in (*((each.begin, each.end) for each in entities), (len(text), len(text))):
+        found += text[end:begin].split()
+        found += [text[begin:behind]] if begin < behind else []
+        end = behind
+    return found
+
+
+def token_tags(entities: Sequence[Entity], tokens: Sequence[tuple[int, int]], tags: TagSet) -> list[str]:
+    """Return a tag for each given token: it is of the entity that it touches first."""
+    extents = np.array(tokens, np.int64).reshape(-1, 2)
+    spans, _ = placed([Span(each.begin, each.end, each.label) for each in entities], extents)
+    if tags.shape in ("prefixed", "bare"):
+        return spans_to_tags(spans, len(tokens), tags.scheme or "BIO")
+    found = ["O"] * len(tokens)
+    for begin, end, label in spans:
+        found[begin:end] = [label] * (end - begin)
+    return found
+
+
+def assess(
+    predicted: Sequence[Sequence[tuple[int, int, str]]], examples: Sequence[TaggedExample]
+) -> Assessment:
+    """Return metrics of spans of characters: right is what has the same begin, end and label."""
+    truth = [[(span.begin, span.end, span.label) for span in example.spans] for example in examples]
+    table, counts = span_scores(truth, predicted), span_counts(truth, predicted)
+    figures = {
+        "f1": table.micro.f1,
+        "precision": table.micro.precision,
+        "recall": table.micro.recall,
+        "per_type": {label: vars(score) for label, score in table.per_class.items()},
+    }
+    right = np.array([set(one) == set(other) for one, other in zip(truth, predicted)])
+    return Assessment(figures, "f1", ratio_score(2 * counts[:, 0], counts[:, 1] + counts[:, 2]), right)
