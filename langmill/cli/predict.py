@@ -3,78 +3,119 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 import click
 
-from langmill.cli.options import read_input
+from langmill.cli.options import read_input, settings_options
+from langmill.text.labelled_rows import LabelledSettings
 
-
-@runtime_checkable
-class Lined(Protocol):
-    """A result that says itself how people should see it."""
-
-    def lines(self) -> list[str]:
-        """Return what to print."""
+LEAVE_OUT = ("label_field", "tag_column", "tag_names", "separator")
 
 
 @click.command("predict")
 @click.argument("checkpoint")
 @click.argument("texts", nargs=-1)
-@click.option("--input", "source", default=None, help="A file with one text a line; - reads standard input.")
 @click.option(
-    "--pair", default=None, help="A second text, which an encoder reads together with each of TEXTS."
+    "--input",
+    "sources",
+    multiple=True,
+    help="A file with one text a line, or rows (.jsonl, .csv, .tsv, .parquet) of which every column is kept; - reads lines"
+    " from standard input. (repeatable)",
 )
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write rows to this .jsonl, .csv or .tsv file."
+)
+@click.option("--pair", default=None, help="A second text, which is read together with each of TEXTS.")
 @click.option(
     "--task", default=None, help="What to do with the texts.  [default: what the model was made for]"
 )
+@settings_options(LabelledSettings, leave_out=LEAVE_OUT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, mps  [default: auto]")
 def predict(
     checkpoint: str,
     texts: tuple[str, ...],
-    source: str | None,
+    sources: tuple[str, ...],
+    output: Path | None,
     pair: str | None,
     task: str | None,
     as_json: bool,
     device: str,
+    overrides: dict[str, Any],
 ) -> None:
-    """Run the model in CHECKPOINT on TEXTS: an encoder fills in what [MASK] hides.
+    """Run the model in CHECKPOINT on TEXTS, or on the rows of files, which stay in order.
+
+    An encoder fills in what [MASK] hides; a classifier gives labels with their probabilities.
 
     \b
     langmill predict runs/mlm "The [MASK] sat on the mat."
-    langmill predict runs/mlm --input sentences.txt --json
+    langmill predict runs/reviews "A great film." "Two hours lost."
+    langmill predict runs/reviews --input reviews.csv -o labelled.csv --text-field review
     langmill predict runs/mlm "Where is the cat?" --pair "On the [MASK]."
     """
     from langmill.checkpoint.folder import load_checkpoint
+    from langmill.core.config import resolve
     from langmill.core.device import choose_device
-    from langmill.core.errors import CheckpointError, DataError
+    from langmill.core.errors import CheckpointError, ConfigError, DataError
+    from langmill.core.log import say
     from langmill.tasks import find_task, task_of
+    from langmill.tasks.prediction import predict_rows
+    from langmill.text.paths import kind_of
 
-    if source is not None:
-        texts = (*texts, *(line for line in read_input(source).splitlines() if line.strip()))
-    if not texts:
+    files = [source for source in sources if source != "-" and kind_of(Path(source)) != "text"]
+    for source in sources:
+        if source not in files:
+            texts = (*texts, *(line for line in read_input(source).splitlines() if line.strip()))
+    if not (texts or files):
         raise DataError('no text given; write it after the checkpoint: langmill predict CKPT "some text"')
     loaded = load_checkpoint(checkpoint, device=choose_device(device))
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be read")
-    results = find_task(task or task_of(loaded.model)).predict(
-        loaded, texts if pair is None else [(text, pair) for text in texts]
-    )
-    for text, result in zip(texts, results, strict=True):
+    doer: Any = find_task(task or task_of(loaded.model))
+    if (files or output) and not hasattr(doer, "question"):
+        raise ConfigError(
+            f"{doer.name} answers texts and lines, no rows of files; give text, or --input FILE.txt"
+        )
+    results = doer.predict(loaded, texts if pair is None else [(text, pair) for text in texts])
+    answers = list(zip(texts, results, strict=True))
+    settings = resolve(LabelledSettings, overrides)
+
+    def rows(write: Any) -> None:
+        for text, result in answers:
+            write({"text": text, **({} if pair is None else {"pair": pair}), **result.columns()})
+        if files:
+            say(f"read {predict_rows(loaded, doer, files, settings, lambda row, _: write(row))}")
+
+    if output is not None:
+        from langmill.text.row_files import row_writer
+
+        with row_writer(output) as write:
+            rows(write)
+        return
+    for text, result in answers:
         if as_json:
             given = text if pair is None else [text, pair]
             print(json.dumps({"input": given, **asdict(result)}, ensure_ascii=False))
         else:
-            print(show(result, title=text if len(texts) > 1 else ""))
+            print(show(result, text, several=len(texts) > 1))
+    if files:
+
+        def print_row(row: Mapping[str, Any], result: Any) -> None:
+            row = {**row, **asdict(result)} if as_json else row
+            print(json.dumps(row, ensure_ascii=False, default=str))
+
+        say(f"read {predict_rows(loaded, doer, files, settings, print_row)}")
 
 
-def show(result: object, *, title: str) -> str:
+def show(result: Any, text: str, *, several: bool) -> str:
     """Return a result for people."""
-    lines = [f"=== {title}"] if title else []
-    if isinstance(result, Lined):
-        return "\n".join([*lines, *result.lines()])
+    if hasattr(result, "summary"):
+        return str(result.summary(text))
+    lines = [f"=== {text}"] if several else []
     lines.append(getattr(result, "text", str(result)))
     lines += [second] if (second := getattr(result, "pair", "")) else []
     masks = getattr(result, "masks", ())

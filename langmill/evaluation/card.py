@@ -69,7 +69,7 @@ tags: [langmill, {task}]
 |---|---|
 {rows or "| none yet | |"}
 
-The metrics are of a quick evaluation: {facts["rows"]} cut end to end. Next: {next_steps}.
+The metrics are of a quick evaluation on {facts["rows"]}. Next: {next_steps}.
 
 ## Data
 
@@ -103,7 +103,7 @@ def describe(plan: Plan, use: Use, outcome: Outcome) -> tuple[str, str]:
     """Return what a model is, up to its vocabulary, and how it was trained."""
     settings, model = plan.settings, plan.settings.model
     what = f"A {model.family} {use.kind} of {format_count(plan.parameters)} parameters ({plan.sizes}"
-    work = f"""{outcome.steps} steps of {settings.batch} × {model.context} tokens, {format_count(outcome.tokens)} \
+    work = f"""{outcome.steps} steps of {settings.batch} × {plan.row_length} tokens, {format_count(outcome.tokens)} \
 tokens in all, {format_seconds(outcome.seconds)}, about {format_count(outcome.tokens * plan.flops_per_token)} \
 floating-point operations, on {platform.machine()} ({settings.device}), seed {settings.seed}. \
 {outcome.skipped_steps} steps were skipped as not finite. Energy was not measured.

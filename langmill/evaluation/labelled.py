@@ -203,7 +203,7 @@ def evaluate_answers(
 def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> list[Any]:
     """Return the examples of files, or raise DataError where there is none."""
     report = ReadReport()
-    examples = task.read(paths, settings, report)
+    examples = list(task.read(paths, settings, report))
     if not examples:
         raise DataError(f"{', '.join(paths)}: nothing to evaluate on; {report}")
     say(f"read {report}")

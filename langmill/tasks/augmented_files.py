@@ -7,18 +7,17 @@ be read as a token): there a file beside the output, OUTPUT.augmented.tsv, names
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from langmill.tasks.augmented_rows import MARK
 from langmill.text.paths import kind_of
-from langmill.text.rows import json_line, open_writer
+from langmill.text.row_files import row_writer
+from langmill.text.rows import open_writer
 
 Write = Callable[[Any, str, str], None]
 """Writes a row, given the operation that made it (empty: none) and its source."""
@@ -42,10 +41,10 @@ def beside(output: Path) -> Path:
 @contextlib.contextmanager
 def jsonl_writer(output: Path) -> Iterator[Write]:
     """Write JSON Lines."""
-    with open_writer(output) as stream:
+    with row_writer(output) as write_row:
 
         def write(row: dict[str, Any], name: str, source: str) -> None:
-            stream.write(json_line(row))
+            write_row(row)
 
         yield write
 
@@ -53,31 +52,12 @@ def jsonl_writer(output: Path) -> Iterator[Write]:
 @contextlib.contextmanager
 def table_writer(output: Path) -> Iterator[Write]:
     """Write CSV or TSV, whose last column names the operation."""
-    tabs = kind_of(output) == "tsv"
-    with open_writer(output) as stream:
-        names: list[str] = []
+    with row_writer(output) as write_row:
 
         def write(row: dict[str, Any], name: str, source: str) -> None:
-            row = {**row, MARK: name or row.get(MARK, "")}
-            if not names:
-                names.extend(row)
-                stream.write(line(names))
-            stream.write(line([row[each] for each in names]))
-
-        def line(fields: Sequence[str]) -> bytes:
-            if tabs:  # quotation marks are ordinary there, unless they surround a whole field
-                return ("\t".join(quoted(each) for each in fields) + "\n").encode()
-            held = io.StringIO()
-            csv.writer(held, lineterminator="\n").writerow(fields)
-            return held.getvalue().encode()
+            write_row({**row, MARK: name or row.get(MARK, "")})
 
         yield write
-
-
-def quoted(text: str) -> str:
-    """Return a field of TSV so that it is read as it is: what is wholly in quotation marks gets further ones."""
-    plain = len(text) < 2 or text[0] != '"' or text[-1] != '"'
-    return text if plain else '"' + text.replace('"', '""') + '"'
 
 
 @contextlib.contextmanager

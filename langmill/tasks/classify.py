@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,9 @@ from langmill.tasks.mlm import MaskedLanguageModelling
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.text.documents import ReadReport
 from langmill.text.labelled import ClassExample, read_classes
+from langmill.text.labelled_rows import LabelledSettings
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training.settings import DataSettings, LabelSettings, ModelSettings, TrainSettings
+from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
 
 SEVERAL = 0.5
 """Probability from which on a label of several holds."""
@@ -46,6 +47,20 @@ class Classification:
     """Those that hold."""
     cut: int = 0
     """Tokens at the end of the text that were not read."""
+
+    @property
+    def probability(self) -> float:
+        """Of the label; of several labels that of the least certain of them, or of the likeliest where none holds."""
+        held = [self.probabilities[label] for label in self.labels]
+        return min(held) if held else next(iter(self.probabilities.values()))
+
+    def columns(self) -> dict[str, Any]:
+        """Return what is added to a row."""
+        return {"predicted_label": self.label, "probability": round(self.probability, 6)}
+
+    def summary(self, text: str) -> str:
+        """Return the answer to a text as a line."""
+        return f"{self.label or '(none)'}\t{self.probability:.4f}\t{' '.join(text.split())}"
 
 
 def class_of(
@@ -95,10 +110,14 @@ class Classifying:
             raise ConfigError("classify goes on from an encoder or a decoder; this checkpoint has both")
 
     def read(
-        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
-    ) -> list[ClassExample]:
-        """Return the rows of files."""
-        return list(read_classes(paths, settings, report, need_labels=answers))
+        self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
+    ) -> Iterator[ClassExample]:
+        """Yield the rows of files."""
+        return read_classes(paths, settings, report, need_labels=answers)
+
+    def question(self, example: ClassExample) -> Text:
+        """Return what is to be classified."""
+        return (example.text, example.pair) if example.pair else example.text
 
     def texts(self, example: ClassExample) -> tuple[str, ...]:
         """Return the text, or both."""

@@ -28,7 +28,7 @@ from langmill.core.log import say, warn
 from langmill.models.families import FAMILIES, head_for
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
-from langmill.tasks.base import Lesson, Request
+from langmill.tasks.base import Lesson, Request, Text
 from langmill.tasks.corpus import open_tokenizer
 from langmill.tasks.planning import Course, finish_seconds, make_plan
 from langmill.tasks.practice import MICRO_TOKENS, StepTask
@@ -41,10 +41,11 @@ from langmill.tasks.pretraining import (
 )
 from langmill.text.documents import ReadReport, plural
 from langmill.text.holdout import digest_number
+from langmill.text.labelled_rows import LabelledSettings
 from langmill.text.paths import source_fingerprint
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.job import Job
-from langmill.training.settings import DataSettings, ModelSettings, TrainSettings
+from langmill.training.settings import ModelSettings, TrainSettings
 from langmill.training.state import seed_everything
 
 LONGEST_TOKENS = 512
@@ -78,9 +79,12 @@ class HeadedTask(StepTask, Protocol):
     """Whether there is a target for each token."""
 
     def read(
-        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
-    ) -> list[Any]:
-        """Return the examples of files; answers: they are needed."""
+        self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
+    ) -> Iterator[Any]:
+        """Yield the examples of files; answers: they are needed."""
+
+    def question(self, example: Any) -> Text | list[str]:
+        """Return what `predict` is asked about an example."""
 
     def texts(self, example: Any) -> tuple[str, ...]:
         """Return what a tokenizer learns from, and by which equal examples are known."""
@@ -145,11 +149,11 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
     """Read the examples and hold some out."""
     settings = request.settings
     report = ReadReport()
-    examples = task.read(request.data, settings.data, report)
+    examples = list(task.read(request.data, settings.data, report))
     if not examples:
         raise DataError(f"{', '.join(request.data)}: nothing to learn from; {report}")
     if request.held_out:
-        held_out = task.read(request.held_out, settings.data, report)
+        held_out = list(task.read(request.held_out, settings.data, report))
         if not held_out:
             raise DataError(f"{', '.join(request.held_out)}: nothing to evaluate on; {report}")
         split = f"{plural(len(held_out), 'example')} of {', '.join(request.held_out)} to evaluate on."
@@ -282,6 +286,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         micro_batch=settings.micro_batch or len(train.rows),
         flops_per_token=plan.flops_per_token,
         peak_flops=plan.peak_flops * here.size,
+        rises=True,
         keeps_best=True,
         facts={
             "tokens_per_step": plan.settings.batch * course.row_tokens,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,15 @@ from langmill.tasks.practice import MICRO_TOKENS
 from langmill.tasks.tags import Places, TagSet, Window, decode, placed, places_of, windows
 from langmill.text.documents import ReadReport, plural
 from langmill.text.labelled_entities import Span
+from langmill.text.labelled_rows import LabelledSettings
 from langmill.text.labelled_spans import TAGS, TaggedExample, read_spans
 from langmill.text.labelled_tags import WORD, joined, shape_of
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training.settings import DataSettings, LabelSettings, ModelSettings, TrainSettings
+from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
+
+
+Question = Text | list[str]
+"""A text, or its tokens."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +67,29 @@ class Tagged:
     tags: tuple[str, ...] = ()
     """One for each token, where tokens were given."""
 
-    def lines(self) -> list[str]:
-        """Return what people should see."""
+    def summary(self, text: str) -> str:
+        """Return it for people: the words; or the text, and a line for each entity."""
         if self.words:
-            return [" ".join(self.words)]
-        if not self.entities:
-            return ["(nothing found)"]
-        width = max(len(entity.label) for entity in self.entities)
-        return [
-            f"{entity.begin:6}-{entity.end:<6} {entity.label:<{width}}  {entity.score:6.1%}  {entity.text}"
-            for entity in self.entities
-        ]
+            return " ".join(self.words)
+        width = max((len(entity.label) for entity in self.entities), default=0)
+        return "\n".join(
+            [
+                self.text,
+                *(
+                    f"    {each.begin}-{each.end:<6} {each.score:6.1%}  {each.label:<{width}}  {each.text}"
+                    for each in self.entities
+                ),
+            ]
+        )
+
+    def columns(self) -> dict[str, Any]:
+        """Return what is added to a row of a file."""
+        found: dict[str, Any] = {"entities": [asdict(entity) for entity in self.entities]}
+        return (
+            found
+            | ({"words": list(self.words)} if self.words else {})
+            | ({"predicted_tags": list(self.tags)} if self.tags else {})
+        )
 
 
 @dataclass(frozen=True)
@@ -114,10 +131,14 @@ class Tagging:
             raise ConfigError("ner goes on from an encoder or a decoder; this checkpoint has both")
 
     def read(
-        self, paths: Sequence[str], settings: DataSettings, report: ReadReport, *, answers: bool = True
-    ) -> list[TaggedExample]:
-        """Return the texts of files."""
-        return list(read_spans(paths, settings, report, need_labels=answers))
+        self, paths: Sequence[str], settings: LabelledSettings, report: ReadReport, *, answers: bool = True
+    ) -> Iterator[TaggedExample]:
+        """Yield the texts of files."""
+        return read_spans(paths, settings, report, need_labels=answers)
+
+    def question(self, example: TaggedExample) -> str | list[str]:
+        """Return the tokens, where they are given, or the text."""
+        return [example.text[begin:end] for begin, end in example.tokens] or example.text
 
     def texts(self, example: TaggedExample) -> tuple[str, ...]:
         """Return the text."""
@@ -231,7 +252,7 @@ class Tagging:
         chains = decode(scores, transitions_of(model), tags)
         return assess([spans_of(chain, where, tags) for chain, where in zip(chains, places)], examples)
 
-    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text | list[str]]) -> list[Tagged]:
+    def predict(self, checkpoint: Checkpoint, inputs: Sequence[Question]) -> list[Tagged]:
         """Tag texts, or lists of tokens, which are read as the text that they are of."""
         texts, extents = [], []
         for each in inputs:

@@ -100,6 +100,7 @@ def make_plan(
         peak_flops=peak_flops,
         precision=precision,
         family="" if source is None else source.family,
+        row_tokens=0.0 if course.row_tokens == context else course.row_tokens,
         trained=trained,
     )
     return plan, model

@@ -172,7 +172,7 @@ def open_text(
 def text_facts(corpus: Corpus, tokenizer: Tokenizer, shards: Shards, context: int) -> dict[str, Any]:
     """Return what the model card says of the text, and of the rows of the quick evaluation."""
     return {
-        "rows": f"rows of {context} tokens",
+        "rows": f"rows of {context} tokens cut end to end",
         "split": shards.split,
         "corpus": corpus.fingerprint,
         "content": shards.content,

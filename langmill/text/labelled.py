@@ -24,12 +24,12 @@ from langmill.text.labelled_rows import (
     RawRow,
     checked_text,
     file_rows,
+    labelled_files,
     made,
     one_of,
     pair_of,
     text_of,
 )
-from langmill.text.paths import expand
 from langmill.text.tagged import split_labels
 
 LABELS = (
@@ -70,17 +70,16 @@ def read_classes(
 ) -> Iterator[ClassExample]:
     """Yield the texts of files, folders and globs with their labels.
 
-    need_labels: refuse a row without a label; else one is taken where it is there.
+    need_labels: refuse a row without a label; else one is taken where it is there and can be read.
     Raises DataError for a row that cannot be used (`file:line: found, expected`) unless the settings leave such out.
     """
-    for path in expand(paths, report=report):
-        report.files += 1
 
-        def make(row: RawRow) -> ClassExample:
-            if row.kind == "text":
-                return line_example(row, need_labels)
-            return row_example(row, settings, need_labels)
+    def make(row: RawRow) -> ClassExample:
+        if row.kind == "text":
+            return line_example(row, need_labels)
+        return row_example(row, settings, need_labels)
 
+    for path in labelled_files(paths, settings, report):
         yield from made(file_rows(path, settings.encoding), make, settings, report)
 
 
@@ -103,9 +102,12 @@ def row_example(row: RawRow, settings: LabelledSettings, need_labels: bool) -> C
     pair = text_of(row.fields, columns.pair) if columns.pair else ""
     text = text_of(row.fields, columns.text)
     labels: tuple[str, ...] = ()
-    given = row.fields.get(columns.label) if columns.label else None
-    if need_labels or given not in (None, ""):
-        labels = labels_of(given, columns.label, settings.separator)
+    try:
+        if columns.label:
+            labels = labels_of(row.fields[columns.label], columns.label, settings.separator)
+    except BadRow:
+        if need_labels:
+            raise
     return ClassExample(text, labels, pair, row.source, row.fields)
 
 
@@ -120,13 +122,11 @@ def columns_of(fields: Mapping[str, Any], settings: LabelledSettings, need_label
         text = one_of([name for name in fields if name != pair], TEXTS, given, "--text-field")
     others = [name for name in fields if name not in (text, pair)]
     try:
-        label = one_of(others, LABELS, settings.label_field, "--label-field")
+        label = one_of(others, LABELS, settings.label_field, "--label-field", reason="missing label")
     except NoColumn as error:
         if not need_labels:
             return Columns(text, pair, "")
-        if len(others) < len(fields):
-            raise NoColumn(error.reason, f"{error}; the text is {text!r}") from error
-        raise
+        raise NoColumn(error.reason, f"{error}; the text is {text!r}") from error
     return Columns(text, pair, label)
 
 

@@ -6,6 +6,7 @@ with a `score` of likeness; and `.tsv` of two columns that names none: parallel 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,15 @@ from typing import Any
 from langmill.core.errors import DataError
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_rows import (
-    PAIRS as CLASS_PAIRS,
-)
-from langmill.text.labelled_rows import (
+    DEFAULTS,
+    PAIRS,
     BadRow,
     LabelledSettings,
     NoColumn,
     RawRow,
     checked_text,
     file_rows,
+    labelled_files,
     made,
     number_of,
     one_of,
@@ -31,17 +32,17 @@ from langmill.text.labelled_rows import (
     parsed,
     text_of,
 )
-from langmill.text.paths import expand, kind_of
+from langmill.text.paths import kind_of
 from langmill.text.streams import text_lines
 
-PAIRS = (
+BELONGING = (
     *(("text", "positive"), ("anchor", "positive"), ("query", "positive"), ("sentence", "positive")),
     *(("source", "target"), ("query", "document"), ("query", "passage"), ("question", "answer")),
-    *(("word1", "word2"), *CLASS_PAIRS),
+    *(("word1", "word2"), *PAIRS),
 )
 """What the two columns are called."""
-SCORES = ("label", "score", "similarity", "relatedness", "similarity_score", "relatedness_score")
-"""What the column of the score is called; `label` only where its name is not another's."""
+SCORES = ("score", "similarity", "relatedness", "similarity_score", "relatedness_score", "label")
+"""What the column of the score is called."""
 NEGATIVE = re.compile(r"(hard_)?neg(ative)?s?(_?\d+)?")
 """What the columns of texts that do not belong are called."""
 LANGUAGE = re.compile(
@@ -49,6 +50,8 @@ LANGUAGE = re.compile(
     "uk|ur|vi|zh|src|tgt|trg)([-_][A-Za-z]{2,4})?"
 )
 """The name of a language, which tells that the first line of parallel text is a head."""
+
+UNSAID = (DEFAULTS["--text-field"], DEFAULTS["--pair-field"])
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,12 @@ def read_pairs(
 
     Raises DataError for a row that cannot be used (`file:line: found, expected`) unless the settings leave such out.
     """
-    for path in expand(paths, report=report):
-        report.files += 1
+    for path in labelled_files(paths, settings, report):
         if kind_of(path) == "text":
             raise DataError(f"{path}: expected rows with columns, such as .jsonl, .csv or .tsv")
         names = headless(path, settings)
         found = parallel_rows(path, settings.encoding) if names == () else file_rows(path, settings.encoding)
-
-        def make(row: RawRow, names: tuple[str, ...] | None = names) -> TextPair:
-            return pair_example(row, settings, names or pair_columns(row.fields, settings))
-
+        make = functools.partial(pair_example, settings=settings, names=names)
         yield from made(found, make, settings, report)
 
 
@@ -92,11 +91,11 @@ def headless(path: Path, settings: LabelledSettings) -> tuple[str, ...] | None:
 
     None: the columns are told from their names.
     """
-    if kind_of(path) != "tsv" or settings.text_field != "text" or settings.pair_field:
+    if kind_of(path) != "tsv" or (settings.text_field, settings.pair_field) != UNSAID:
         return None
     first = next(text_lines(path, encoding=settings.encoding), None)
     names = tuple(first.text.split("\t")) if first else ()
-    if len(names) != 2 or pair_of(names, PAIRS):
+    if len(names) != 2 or pair_of(names, BELONGING):
         return None
     return names if all(LANGUAGE.fullmatch(name) for name in names) else ()
 
@@ -113,16 +112,16 @@ def parallel_rows(path: Path, encoding: str) -> Iterator[RawRow]:
                 "wrong number of fields",
                 f"found {len(cells)} columns, expected 2 with a tab between them",
             )
-        yield RawRow(f"{path}:{line.number}", dict(zip(PAIRS[0], cells)), reason, fault)
+        yield RawRow(f"{path}:{line.number}", dict(zip(BELONGING[0], cells)), reason, fault)
 
 
 def pair_columns(fields: Mapping[str, Any], settings: LabelledSettings) -> tuple[str, str]:
     """Return what the columns of the two texts are called, or raise NoColumn."""
     text, pair = settings.text_field, settings.pair_field
-    if text == "text" and not pair:
-        if names := pair_of(fields, PAIRS):
+    if (text, pair) == UNSAID:
+        if names := pair_of(fields, BELONGING):
             return names
-        known = ", ".join("/".join(names) for names in PAIRS)
+        known = ", ".join("/".join(names) for names in BELONGING)
         raise NoColumn(
             "missing field",
             f"no two columns that are a pair (found {', '.join(map(repr, fields)) or 'none'}), expected one of {known};"
@@ -138,9 +137,10 @@ def pair_columns(fields: Mapping[str, Any], settings: LabelledSettings) -> tuple
     )
 
 
-def pair_example(row: RawRow, settings: LabelledSettings, names: Sequence[str]) -> TextPair:
-    """Return a row as a pair."""
+def pair_example(row: RawRow, settings: LabelledSettings, names: Sequence[str] | None) -> TextPair:
+    """Return a row as a pair; names: of the columns of its texts, if they are known of the file."""
     fields = row.fields
+    names = names or pair_columns(fields, settings)
     text, positive = (text_of(fields, name) for name in names)
     others = [name for name in fields if name not in names]
     negatives: list[str] = []
@@ -150,7 +150,7 @@ def pair_example(row: RawRow, settings: LabelledSettings, names: Sequence[str]) 
                 checked_text(item, name) for item in (given if isinstance(given, list) else [given])
             ]
     score = None
-    if settings.label_field in others or settings.label_field != SCORES[0] or set(SCORES) & set(others):
+    if settings.label_field != DEFAULTS["--label-field"] or set(SCORES) & set(others):
         name = one_of(others, SCORES, settings.label_field, "--label-field")
         if fields[name] in (None, ""):
             raise BadRow("missing score", f"{name!r} is empty, expected a number")

@@ -24,19 +24,20 @@ from langmill.text.labelled_rows import (
     RawRow,
     checked_text,
     file_rows,
+    labelled_files,
     made,
     one_of,
     parsed,
     text_of,
 )
-from langmill.text.paths import expand, kind_of
+from langmill.text.paths import kind_of
 from langmill.text.streams import text_blocks
 
-CONTEXTS = ("text", "context", "passage", "paragraph", "document")
+CONTEXTS = ("context", "passage", "paragraph", "document", "text")
 """What the column of the context is called."""
 QUESTIONS = ("question", "query")
 """What the column of the question is called."""
-ANSWERS = ("label", "answers", "answer")
+ANSWERS = ("answers", "answer", "label")
 """What the column of the answers is called."""
 NEARBY = 50
 """Characters before and behind the place given at which an answer is looked for."""
@@ -74,17 +75,17 @@ def read_questions(
 ) -> Iterator[QuestionExample]:
     """Yield the questions of files, folders and globs.
 
-    need_labels: refuse a question of which neither an answer is given nor that there is none.
+    need_labels: refuse a question of which neither an answer is given nor that there is none; else answers are taken
+    where they are there and can be used.
     Raises DataError for a row that cannot be used (`file:line: found, expected`) unless the settings leave such out.
     """
-    for path in expand(paths, report=report, also=(".json",)):
-        report.files += 1
+
+    def make(row: RawRow) -> QuestionExample:
+        return question_example(row, settings, report, need_labels)
+
+    for path in labelled_files(paths, settings, report, also=(".json",)):
         if kind_of(path) == "text":
             raise DataError(f"{path}: expected SQuAD's .json, or rows with columns, such as .jsonl or .csv")
-
-        def make(row: RawRow) -> QuestionExample:
-            return question_example(row, settings, report, need_labels)
-
         yield from made(question_rows(path, settings.encoding), make, settings, report, counted="question")
 
 
@@ -149,32 +150,45 @@ def question_example(
 ) -> QuestionExample:
     """Return a row as an example."""
     fields = row.fields
-    question = text_of(fields, one_of(fields, QUESTIONS, settings.pair_field or QUESTIONS[0], "--pair-field"))
+    question = text_of(fields, one_of(fields, QUESTIONS, settings.pair_field, "--pair-field"))
     context = text_of(fields, one_of(fields, CONTEXTS, settings.text_field, "--text-field"))
-    impossible = _is_impossible(fields.get("is_impossible"))
-    try:
-        name = one_of(fields, ANSWERS, settings.label_field, "--label-field")
-    except NoColumn:
-        if need_labels and not impossible:
-            raise
-        name = ""
-    given = parsed(fields[name], name) if name else None
     answers: tuple[Answer, ...] = ()
-    if given not in (None, ""):
-        found = [placed(text, begin, context) for text, begin in answers_of(given)]
-        answers = tuple(dict.fromkeys(answer for answer, _ in found))
-        if impossible and answers:
-            raise BadRow(
-                "answer to an impossible question",
-                f"'is_impossible' is true, and {name!r} is {shown(given)}; expected none, or false",
-            )
-        report.repaired += any(repaired for _, repaired in found)
-        impossible = not answers
-    elif need_labels and not impossible:
-        raise BadRow("missing answer", f"{name!r} is {shown(given)}, expected {SHAPE}")
+    impossible = False
+    try:
+        answers, impossible, repaired = known_answers(fields, context, settings)
+        report.repaired += repaired
+    except BadRow:
+        if need_labels:
+            raise
     identity = fields.get("id")
     named = str(identity) if isinstance(identity, (str, int)) and identity != "" else row.source
     return QuestionExample(named, question, context, answers, impossible, row.source, fields)
+
+
+def known_answers(
+    fields: Mapping[str, Any], context: str, settings: LabelledSettings
+) -> tuple[tuple[Answer, ...], bool, bool]:
+    """Return the answers of a row, whether there is none, and whether a place was put right; or raise BadRow."""
+    impossible = _is_impossible(fields.get("is_impossible"))
+    try:
+        name = one_of(fields, ANSWERS, settings.label_field, "--label-field", reason="missing answer")
+    except NoColumn:
+        if impossible:
+            return (), True, False
+        raise
+    given = parsed(fields[name], name)
+    if given is None or given == "":
+        if impossible:
+            return (), True, False
+        raise BadRow("missing answer", f"{name!r} is {shown(given)}, expected {SHAPE}")
+    found = [placed(text, begin, context) for text, begin in answers_of(given)]
+    if impossible and found:
+        raise BadRow(
+            "answer to an impossible question",
+            f"'is_impossible' is true, and {name!r} is {shown(given)}; expected none, or false",
+        )
+    answers = tuple(dict.fromkeys(answer for answer, _ in found))
+    return answers, not answers, any(repaired for _, repaired in found)
 
 
 def _is_impossible(value: Any) -> bool:

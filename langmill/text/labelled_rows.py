@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import Field
+
 from langmill.core.config import Settings
 from langmill.core.errors import DataError, did_you_mean
 from langmill.text.documents import Document, ReadReport
 from langmill.text.formats import rows, shown
-from langmill.text.paths import Kind, kind_of
+from langmill.text.paths import Kind, expand, kind_of
 from langmill.text.readers import SEPARATOR, OnBadRow
-from langmill.text.streams import text_lines
+from langmill.text.streams import check_encoding, text_lines
 
 T = TypeVar("T")
 
@@ -49,7 +51,7 @@ class LabelledSettings(Settings):
     called like it]"""
     separator: str = ""
     """What stands between several labels in one cell, such as a comma; a text may then have any number of labels."""
-    tag_column: int = 0
+    tag_column: int = Field(0, ge=0)
     """The column of the tags where a line is a token, from 1.  [default: the last; .conllu: 4]"""
     tag_names: str = ""
     """The names of tags that are given as numbers, in order, with commas between: O,B-PER,I-PER."""
@@ -57,6 +59,13 @@ class LabelledSettings(Settings):
     """Encoding of files without a byte order mark."""
     on_bad_row: OnBadRow = "fail"
     """What to do with a row that cannot be used; skipped ones are counted."""
+
+
+DEFAULTS = {
+    f"--{name}-field": LabelledSettings.model_fields[f"{name}_field"].default
+    for name in ("text", "pair", "label")
+}
+"""How the settings that name columns stand when nothing was said."""
 
 
 class BadRow(DataError):
@@ -84,6 +93,16 @@ class RawRow:
     """Why it cannot be used as it was read."""
     kind: Kind = "text"
     """How the file is read; `text`: a line of text, without columns."""
+
+
+def labelled_files(
+    paths: Sequence[str | Path], settings: LabelledSettings, report: ReadReport, *, also: Collection[str] = ()
+) -> Iterator[Path]:
+    """Yield the files of files, folders and globs, counted; `also`: further endings that are taken from folders."""
+    check_encoding(settings.encoding)
+    for path in expand(paths, report=report, also=also):
+        report.files += 1
+        yield path
 
 
 def file_rows(path: Path, encoding: str) -> Iterator[RawRow]:
@@ -137,30 +156,34 @@ def made(
         yield example
 
 
-def one_of(fields: Iterable[str], names: Sequence[str], given: str, option: str) -> str:
-    """Return what a column is called: `given` where it is there, else the one of `names` that is.
+def one_of(
+    fields: Iterable[str], names: Sequence[str], given: str, option: str, *, reason: str = "missing field"
+) -> str:
+    """Return what a column is called: as the setting says, or where it says nothing one of `names` that is there.
 
-    given: the setting; where it is not the first of `names` (its default), no other column will do.
-    Raises NoColumn where there is none, or several.
+    names: the first is taken before all others; of these there must be only one.
+    given: the setting. option: how the command line spells it.
+    reason: names the fault where there is none, or several, and NoColumn is raised.
 
     >>> one_of(["review", "stars"], TEXTS, "text", "--text-field")
     'review'
     """
     columns = list(fields)
-    if given in columns:
-        return given
-    known = [name for name in names if name in columns] if given in ("", names[0]) else []
+    by_itself = given == DEFAULTS[option]
+    wanted = names[0] if by_itself else given
+    if wanted in columns:
+        return wanted
+    known = [name for name in names if name in columns] if by_itself else []
     if len(known) == 1:
         return known[0]
     listed = f"(found {', '.join(map(repr, columns)) or 'none'})"
-    given = given or names[0]
     if known:
+        several = " and ".join(map(repr, known))
         raise NoColumn(
-            "missing field",
-            f"no column {given!r}, and {' and '.join(map(repr, known))} could stand for it {listed}; name one with {option}",
+            reason, f"no column {wanted!r}, and {several} could stand for it {listed}; name one with {option}"
         )
-    hint = did_you_mean(given, columns)
-    raise NoColumn("missing field", f"no column {given!r}{hint} {listed}; name the right one with {option}")
+    hint = did_you_mean(wanted, columns)
+    raise NoColumn(reason, f"no column {wanted!r}{hint} {listed}; name the right one with {option}")
 
 
 def pair_of(fields: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,20 @@ from langmill.text.documents import ReadReport
 from langmill.text.formats import shown
 from langmill.text.labelled_entities import Span, entities_of, span_of, studio_fields
 from langmill.text.labelled_rows import (
+    DEFAULTS,
     BadRow,
     LabelledSettings,
     RawRow,
     checked_text,
     file_rows,
+    labelled_files,
     made,
     one_of,
     parsed,
+    text_of,
 )
 from langmill.text.labelled_tags import BARE, PREFIXED, Shape, joined, shape_of, tagged_spans
-from langmill.text.paths import expand, kind_of, split_ending
+from langmill.text.paths import kind_of, split_ending
 from langmill.text.tagged import (
     COLUMN_ENDINGS,
     SAMPLE_LINES,
@@ -62,7 +65,8 @@ class TaggedExample:
     source: str = ""
     """`file:line`."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """All columns of the row, in order; of columns (CoNLL) `tokens` and `tags`."""
+    """All columns of the row, in order; of columns (CoNLL) `tokens` and `tags`, of lines of words
+    `text`, `words` and `tags`."""
 
 
 def read_spans(
@@ -70,23 +74,38 @@ def read_spans(
 ) -> Iterator[TaggedExample]:
     """Yield the texts of files, folders and globs with their spans.
 
-    need_labels: refuse a text without spans or tags; else a line of a text file is a text as it stands.
+    need_labels: refuse a text without spans or tags; else they are taken where they are there and can be read, and a
+    line of a text file is a text as it stands.
     Raises DataError for a text that cannot be used (`file:line: found, expected`) unless the settings leave such out.
     """
-    for path in expand(paths, report=report, also=COLUMN_ENDINGS):
-        report.files += 1
-        find = finder(path, settings, need_labels)
+    for path in labelled_files(paths, settings, report, also=COLUMN_ENDINGS):
+        yield from file_examples(path, settings, report, need_labels)
 
-        @functools.cache
-        def shape(find: Callable[[], Iterator[RawRow]] = find) -> Shape:
-            return shape_of(tag for row in find() if not row.fault for tag in tags_in(row.fields, settings))
 
-        def make(row: RawRow, shape: Callable[[], Shape] = shape) -> TaggedExample:
-            if row.kind == "text":
-                return line_example(row, shape, need_labels)
-            return row_example(row, shape, settings, need_labels)
+def file_examples(
+    path: Path, settings: LabelledSettings, report: ReadReport, need_labels: bool
+) -> Iterator[TaggedExample]:
+    """Yield the texts of a file."""
+    find = finder(path, settings, need_labels)
 
-        yield from made(find(), make, settings, report)
+    @functools.cache
+    def shape() -> Shape:
+        return shape_of(tag for row in find() if not row.fault for tag in tags_in(row, settings))
+
+    def make(row: RawRow) -> TaggedExample:
+        example = untagged(row, settings)
+        try:
+            spans = spans_in(row, example, settings, shape)
+        except BadRow:
+            if need_labels:
+                raise
+            return example
+        words = row.fields.get("words") if row.kind == "text" else None
+        # Where words end, if the text does not show it, is what is asked: it must not be given with the text.
+        hidden = words is not None and (shape() == "bare" or example.text.split() != words)
+        return replace(example, spans=spans, tokens=() if hidden else example.tokens, tagged=True)
+
+    yield from made(find(), make, settings, report)
 
 
 def finder(path: Path, settings: LabelledSettings, need_labels: bool) -> Callable[[], Iterator[RawRow]]:
@@ -96,9 +115,15 @@ def finder(path: Path, settings: LabelledSettings, need_labels: bool) -> Callabl
         return lambda: column_rows(path, settings, need_labels)
     if kind_of(path) == "text" and need_labels:
         sample = itertools.islice(file_rows(path, settings.encoding), SAMPLE_LINES)
+        lines = [row.fields["text"] for row in sample if not row.fault]
         try:
-            separator = separator_of(row.fields["text"] for row in sample if not row.fault)
-        except DataError:  # words without tags
+            separator = separator_of(lines)
+        except DataError as error:  # words without tags
+            if all(len(line.split()) == 1 for line in lines):
+                raise DataError(
+                    f"{path}: found no spaces within lines, expected words with spaces between them, word/TAG, or a token"
+                    " and its tag a line"
+                ) from error
             separator = ""
         return lambda: word_rows(path, separator, settings.encoding)
     return lambda: file_rows(path, settings.encoding)
@@ -109,11 +134,12 @@ def seems_columns(path: Path, encoding: str) -> bool:
     lines = [row.fields["text"].split() for row in itertools.islice(file_rows(path, encoding), SAMPLE_LINES)]
     lines = [line for line in lines if line[0] != "-DOCSTART-"]
     tags = {line[-1] for line in lines}
+    prefixed = {tag for tag in tags if PREFIXED.fullmatch(tag)}
     return (
-        bool(lines)
-        and len({len(line) for line in lines}) == 1
-        and len(lines[0]) > 1
-        and all(tag in BARE or PREFIXED.fullmatch(tag) for tag in tags)
+        len(lines) > 1
+        and {len(line) for line in lines} in ({2}, {3}, {4}, {5})
+        and tags - prefixed <= BARE
+        and (bool(prefixed) or len(tags) > 1)
     )
 
 
@@ -136,62 +162,51 @@ def word_rows(path: Path, separator: str, encoding: str) -> Iterator[RawRow]:
     """Yield lines of words; each with a tag behind the separator, if there is one."""
     for row in file_rows(path, encoding):
         words = row.fields["text"].split()
-        fields = dict(row.fields)
+        tags = ["S"] * len(words)
         if separator and not row.fault:
             try:
                 found = tagged_words(row.fields["text"], separator=separator)
             except DataError as error:
-                yield RawRow(row.source, row.fields, "word without tag", str(error))
+                yield replace(row, reason="word without tag", fault=str(error))
                 continue
-            words = [word for word, _ in found]
-            fields["tags"] = [tag for _, tag in found]
-        yield RawRow(row.source, {**fields, "words": words}, row.reason, row.fault)
+            words, tags = [word for word, _ in found], [tag for _, tag in found]
+        yield replace(row, fields={**row.fields, "words": words, "tags": tags})
 
 
-def line_example(row: RawRow, shape: Callable[[], Shape], need_labels: bool) -> TaggedExample:
-    """Return a sentence of a text file as an example: in columns, as words, or as it stands."""
-    fields = row.fields
-    if "tokens" in fields:
-        if need_labels and "tags" not in fields:
-            raise BadRow("missing label", "found tokens without tags, expected a token and its tag a line")
-        return sequence_example(fields["tokens"], fields.get("tags"), shape, row)
-    if "words" not in fields:
-        return TaggedExample(checked_text(fields["text"], "text"), source=row.source, fields=fields)
-    words = fields["words"]
-    example = sequence_example(words, fields.get("tags", ["S"] * len(words)), shape, row)
-    # Where the text does not show where words end, finding them is the task: they must not be given with it.
-    tokens = example.tokens if example.text.split() == words and "tags" in fields else ()
-    return TaggedExample(example.text, example.spans, tokens, True, row.source, {"text": fields["text"]})
-
-
-def row_example(
-    row: RawRow, shape: Callable[[], Shape], settings: LabelledSettings, need_labels: bool
-) -> TaggedExample:
-    """Return a row with columns as an example: tokens with tags, or a text with spans."""
+def untagged(row: RawRow, settings: LabelledSettings) -> TaggedExample:
+    """Return the text of a row, with its tokens where these are given."""
     fields = studio_fields(row.fields)
     if name := tokens_name(fields, settings):
-        tokens = listed(fields[name], name)
-        tag_name = label_name(fields, settings, TAGS, need_labels)
-        tags = named_tags(fields[tag_name], tag_name, settings) if tag_name else None
-        for token in tokens:
-            checked_text(token, "token")
-        return sequence_example(tokens, tags, shape, row)
-    text_name = one_of(fields, TEXTS, settings.text_field, "--text-field")
-    text = checked_text(fields[text_name], text_name)
-    others = {name: value for name, value in fields.items() if name != text_name}
-    span_name = label_name(others, settings, SPANS, need_labels)
-    given = parsed(others[span_name], span_name) if span_name else None
-    if not need_labels and not isinstance(given, (list, dict)):
-        return TaggedExample(text, source=row.source, fields=row.fields)
-    found = sorted(span_of(entity, text) for entity in entities_of(given, span_name))
-    for before, after in itertools.pairwise(found):
+        text, places = joined([checked_text(token, "token") for token in listed(fields[name], name)])
+        return TaggedExample(text, (), places, False, row.source, row.fields)
+    name = "text" if row.kind == "text" else one_of(fields, TEXTS, settings.text_field, "--text-field")
+    return TaggedExample(text_of(fields, name), source=row.source, fields=row.fields)
+
+
+def spans_in(
+    row: RawRow, example: TaggedExample, settings: LabelledSettings, shape: Callable[[], Shape]
+) -> tuple[Span, ...]:
+    """Return the spans that a row gives, as tags of its tokens or as a list; or raise BadRow."""
+    fields = studio_fields(row.fields)
+    places = example.tokens
+    if places:
+        tags = tags_of(row, settings)
+        if len(tags) != len(places):
+            raise BadRow(
+                "tags unlike tokens", f"found {len(tags)} tags for {len(places)} tokens, expected as many"
+            )
+        found = tagged_spans(tags, shape())
+        return tuple(Span(places[begin][0], places[end - 1][1], label) for begin, end, label in found)
+    name = label_name(fields, settings, SPANS)
+    spans = sorted(span_of(entity, example.text) for entity in entities_of(parsed(fields[name], name), name))
+    for before, after in itertools.pairwise(spans):
         if after.begin < before.end:
             raise BadRow(
                 "overlapping spans",
                 f"the spans {before.begin}-{before.end} ({before.label}) and {after.begin}-{after.end} ({after.label})"
                 " overlap; expected spans that follow one another",
             )
-    return TaggedExample(text, tuple(found), (), True, row.source, row.fields)
+    return tuple(spans)
 
 
 def tokens_name(fields: Mapping[str, Any], settings: LabelledSettings) -> str:
@@ -200,20 +215,16 @@ def tokens_name(fields: Mapping[str, Any], settings: LabelledSettings) -> str:
         return settings.text_field
     if "entities" in fields or "spans" in fields:
         return ""
-    return next((name for name in TOKENS if isinstance(fields.get(name), (list, str))), "")
+    kinds = list if settings.text_field in fields else (list, str)  # in a cell of CSV a list is a string
+    return next((name for name in TOKENS if isinstance(fields.get(name), kinds)), "")
 
 
-def label_name(
-    fields: Mapping[str, Any], settings: LabelledSettings, names: Sequence[str], need_labels: bool
-) -> str:
-    """Return which column holds the tags or spans; empty: none, and none is needed."""
+def label_name(fields: Mapping[str, Any], settings: LabelledSettings, names: Sequence[str]) -> str:
+    """Return which column holds the tags or spans, or raise NoColumn."""
     given = settings.label_field
-    if given != "label" and given in fields:
-        return given
-    known = next((name for name in names if name in fields), "") if given == "label" else ""
-    if known or not need_labels:
-        return known
-    return one_of(fields, [given], given, "--label-field")
+    if given == DEFAULTS["--label-field"] and (known := [name for name in names if name in fields]):
+        return known[0]
+    return one_of(fields, [given], given, "--label-field", reason="missing label")
 
 
 def listed(value: Any, name: str) -> list[Any]:
@@ -228,52 +239,39 @@ def listed(value: Any, name: str) -> list[Any]:
     return value
 
 
-def named_tags(value: Any, name: str, settings: LabelledSettings) -> list[str]:
-    """Return tags by name, numbers looked up in the names that the settings give."""
+def tags_of(row: RawRow, settings: LabelledSettings) -> list[str]:
+    """Return the tags of a row's tokens by name, numbers looked up in the names that the settings give."""
+    if row.kind == "text":
+        if "tags" not in row.fields:
+            raise BadRow("missing label", "found tokens without tags, expected a token and its tag a line")
+        return list(row.fields["tags"])
+    name = label_name(row.fields, settings, TAGS)
     names = [part.strip() for part in settings.tag_names.split(",")] if settings.tag_names else []
-    out = []
-    for tag in listed(value, name):
-        if isinstance(tag, int) and not isinstance(tag, bool):
-            if not names:
-                raise BadRow(
-                    "tags as numbers",
-                    f"{name!r} holds the number {tag}, expected names; give them with --tag-names O,B-PER,I-PER,…",
-                )
-            if not 0 <= tag < len(names):
-                raise BadRow(
-                    "unknown tag number",
-                    f"{name!r} holds {tag}, expected 0 to {len(names) - 1} for {len(names)} names",
-                )
-            tag = names[tag]
-        if not isinstance(tag, str) or not tag.strip():
-            raise BadRow("bad tag", f"{name!r} holds {shown(tag)}, expected O or such as B-PER")
-        out.append(checked_text(tag, name))
-    return out
+    return [named_tag(tag, name, names) for tag in listed(row.fields[name], name)]
 
 
-def tags_in(fields: Mapping[str, Any], settings: LabelledSettings) -> list[str]:
-    """Return the tags of a row with tokens; none where they cannot be read, which shows when the row is made."""
-    if not (tokens_name(fields, settings) or "words" in fields):
-        return []
-    name = label_name(fields, settings, TAGS, need_labels=False)
+def named_tag(tag: Any, name: str, names: Sequence[str]) -> str:
+    """Return a tag by name."""
+    if isinstance(tag, int) and not isinstance(tag, bool):
+        if not names:
+            raise BadRow(
+                "tags as numbers",
+                f"{name!r} holds the number {tag}, expected names; give them with --tag-names O,B-PER,I-PER,…",
+            )
+        if not 0 <= tag < len(names):
+            raise BadRow(
+                "unknown tag number",
+                f"{name!r} holds {tag}, expected 0 to {len(names) - 1} for {len(names)} names",
+            )
+        tag = names[tag]
+    if not isinstance(tag, str) or not tag.strip():
+        raise BadRow("bad tag", f"{name!r} holds {shown(tag)}, expected O or such as B-PER")
+    return checked_text(tag, name)
+
+
+def tags_in(row: RawRow, settings: LabelledSettings) -> list[str]:
+    """Return the tags of a row; none where there are none to be read, which shows when the row is made."""
     try:
-        return named_tags(fields[name], name, settings) if name else []
+        return tags_of(row, settings) if tokens_name(row.fields, settings) else []
     except BadRow:
         return []
-
-
-def sequence_example(
-    tokens: Sequence[str], tags: Sequence[str] | None, shape: Callable[[], Shape], row: RawRow
-) -> TaggedExample:
-    """Return tokens and their tags as an example."""
-    text, places = joined(tokens)
-    if tags is None:
-        return TaggedExample(text, (), places, False, row.source, row.fields)
-    if len(tags) != len(tokens):
-        raise BadRow(
-            "tags unlike tokens", f"found {len(tags)} tags for {len(tokens)} tokens, expected as many"
-        )
-    spans = tuple(
-        Span(places[begin][0], places[end - 1][1], label) for begin, end, label in tagged_spans(tags, shape())
-    )
-    return TaggedExample(text, spans, places, True, row.source, row.fields)

@@ -28,6 +28,8 @@ class Plan:
     """In what matrices are multiplied."""
     family: str = ""
     """The model's layout; empty: the one that is asked for."""
+    row_tokens: float = 0.0
+    """Tokens of a row on average; 0: rows are as long as the context."""
     trained: int = 0
     """Weights beside which the other parameters are held fast; 0: all are trained."""
 
@@ -37,6 +39,11 @@ class Plan:
         model = self.settings.model
         heads = f" {model.heads} heads," if model.heads else ""
         return f"{model.layers} layers, width {model.width},{heads} context {model.context}"
+
+    @property
+    def row_length(self) -> str:
+        """Tokens of a row, in words."""
+        return f"about {self.row_tokens:.0f}" if self.row_tokens else str(self.settings.model.context)
 
     @property
     def figures(self) -> dict[str, int]:
@@ -56,7 +63,7 @@ class Plan:
         adapter = self.settings.adapter
         lines = [
             f"model    {self.family or model.family}: {self.sizes}: {format_count(self.parameters)} parameters",
-            f"steps    {'about ' if self.expected_seconds else ''}{settings.steps}{' more' if resumed and self.expected_seconds else ''} of {settings.batch} rows × {model.context} tokens"
+            f"steps    {'about ' if self.expected_seconds else ''}{settings.steps}{' more' if resumed and self.expected_seconds else ''} of {settings.batch} rows × {self.row_length} tokens"
             f" = {format_count(self.tokens)} tokens, {epochs:.2g} passes over the corpus,"
             f" {self.precision} products",
         ]

@@ -1,0 +1,110 @@
+"""What learning from labelled text shares: holding out, lengths, the run end to end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import langmill
+from langmill.core.errors import ConfigError, DataError
+from langmill.tasks.classify import Classifying
+from langmill.tasks.labelled import fill_length, hold_out
+from langmill.text.labelled import ClassExample
+from langmill.training.settings import TrainSettings
+
+GOOD, BAD = ("great", "fine", "lovely", "精彩"), ("awful", "dull", "poor", "难看")
+
+
+def write_reviews(path: Path, count: int = 120) -> Path:
+    """Write reviews whose one telling word gives the label away."""
+    with path.open("w", encoding="utf-8") as file:
+        for n in range(count):
+            word = (GOOD if n % 2 else BAD)[n // 2 % 4]
+            row = {"id": n, "text": f"film {n}: {word} " + "and so on " * (n % 3), "label": "pos" if n % 2 else "neg"}
+            print(json.dumps(row, ensure_ascii=False), file=file)
+    return path
+
+
+TINY = {"layers": 1, "width": 32, "heads": 2}
+
+
+def train(data: Path, output: Path, **settings: object) -> langmill.TrainResult:  # type: ignore[name-defined]
+    asked: dict[str, object] = {"model": TINY, "steps": 40, "batch": 16, "vocabulary": 400, "seed": 1, **settings}
+    return langmill.train("classify", str(data), output=str(output), **asked)
+
+
+def example(text: str, label: str) -> ClassExample:
+    return ClassExample(text, (label,))
+
+
+def test_holding_out_keeps_shares_and_equal_texts_together() -> None:
+    examples = [example(f"text {n % 400}", "a" if n % 400 < 100 else "b") for n in range(500)]
+    learned, held = hold_out(examples, Classifying(), share=0.2, seed=0)
+    assert len(learned) + len(held) == 500
+    assert not {e.text for e in learned} & {e.text for e in held}
+    counts = Counter(e.labels[0] for e in held)
+    assert abs(counts["a"] - 40) <= 2 and abs(counts["b"] - 60) <= 2
+    again, _ = hold_out(list(reversed(examples)), Classifying(), share=0.2, seed=0)
+    assert {e.text for e in again} == {e.text for e in learned}
+    other, _ = hold_out(examples, Classifying(), share=0.2, seed=1)
+    assert {e.text for e in other} != {e.text for e in learned}
+
+
+def test_too_few_examples_to_hold_out() -> None:
+    with pytest.raises(DataError, match="too few to hold some out; add rows"):
+        hold_out([example("one", "a"), example("two", "b")], Classifying(), share=0.1, seed=0)
+
+
+def test_lengths_that_nobody_asked_for() -> None:
+    assert fill_length(TrainSettings(), 1000, continues=True).epochs == 3
+    assert fill_length(TrainSettings(), 20, continues=False).batch == 20
+    assert fill_length(TrainSettings(steps=7), 1000, continues=True).epochs == 0
+
+
+def test_a_classifier_learns_and_is_evaluated(tmp_path: Path) -> None:
+    data = write_reviews(tmp_path / "reviews.jsonl")
+    result = train(data, tmp_path / "run")
+    assert result.metrics["accuracy"] > 0.9
+    model = langmill.load(tmp_path / "run")
+    good, bad = model.predict(["film 500: great ", "film 501: awful "])
+    assert (good.label, bad.label) == ("pos", "neg")
+    assert sum(good.probabilities.values()) == pytest.approx(1)
+    assert model.predict("film 500: great ") == good
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    data = write_reviews(tmp_path / "reviews.jsonl")
+    train(data, tmp_path / "whole", steps=30, early_stopping=0)
+    train(data, tmp_path / "parts", steps=12, early_stopping=0)
+    langmill.train("classify", output=str(tmp_path / "parts"), resume=True, steps=30)
+    whole, parts = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parts"))
+
+    def losses(lines: list[str]) -> list[float]:
+        return [row["loss"] for row in map(json.loads, lines) if row["kind"] == "train"][:12]
+
+    assert losses(whole) == losses(parts)  # the schedule after that depends on the length that was asked for
+
+
+def test_examples_that_changed_cannot_be_resumed(tmp_path: Path) -> None:
+    data = write_reviews(tmp_path / "reviews.jsonl")
+    train(data, tmp_path / "run", steps=2)
+    write_reviews(data, 118)
+    with pytest.raises(DataError, match="have changed since this run began"):
+        langmill.train("classify", output=str(tmp_path / "run"), resume=True, steps=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mask": {"share": 0.2}}, "--mask.share has no effect on classify"),
+        ({"model": {"family": "t5"}}, "classify trains eurobert, bert, lstm, gru, qwen3, gpt2 from scratch"),
+        ({"labels": {"several": "maybe"}}, "labels.several"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, object], message: str) -> None:
+    data = write_reviews(tmp_path / "reviews.jsonl", 40)
+    with pytest.raises(ConfigError, match=message):
+        train(data, tmp_path / "run", **settings)
