@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,15 +27,24 @@ from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.classify import Classifying
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.practice import MICRO_TOKENS
-from langmill.tasks.tags import Places, TagSet, Window, decode, placed, places_of, windows
+from langmill.tasks.tags import (
+    Places,
+    TaggedRows,
+    TagSet,
+    decode,
+    gathered,
+    placed,
+    places_of,
+    rows_of,
+)
 from langmill.text.documents import ReadReport, plural
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_rows import LabelledSettings
 from langmill.text.labelled_spans import TAGS, TaggedExample, read_spans
 from langmill.text.labelled_tags import WORD, joined, shape_of
+from langmill.text.segmentation import Segmenter
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
-
 
 Question = Text | list[str]
 """A text, or its tokens."""
@@ -90,16 +100,6 @@ class Tagged:
             | ({"words": list(self.words)} if self.words else {})
             | ({"predicted_tags": list(self.tags)} if self.tags else {})
         )
-
-
-@dataclass(frozen=True)
-class TaggedRows(Encoded):
-    """Texts as rows of tokens, and where their tags stand."""
-
-    windows: Sequence[Window] = ()
-    """One a row."""
-    places: Sequence[Places] = ()
-    """One a text."""
 
 
 class Tagging:
@@ -186,7 +186,7 @@ class Tagging:
         for example, where in zip(examples, places):
             spans, bad = placed(example.spans, where.extents)
             torn += [(example, span) for span in bad]
-            spelt = spans_to_tags(spans, len(where.tokens), tags.scheme or "BIO")
+            spelt = spans_to_tags(spans, len(where.tokens), tags.spelling)
             targets.append(np.array([tags.number.get(tag, TOKEN_FILL) for tag in spelt], np.int64))
         if torn:
             example, span = torn[0]
@@ -346,37 +346,7 @@ def transitions_of(model: Any) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------
-# Rows and spans
-
-
-def rows_of(
-    places: Sequence[Places],
-    targets: Sequence[NDArray[np.int64] | None],
-    around: tuple[list[int], list[int]],
-    *,
-    limit: int,
-    segments: bool,
-) -> TaggedRows:
-    """Return texts as rows of at most `limit` tokens."""
-    found: list[Window] = []
-    owners: list[int] = []
-    for number, (where, target) in enumerate(zip(places, targets)):
-        own = windows(where, target, around, limit=limit, segments=segments)
-        found += own
-        owners += [number] * len(own)
-    return TaggedRows(
-        [window.row for window in found], np.array(owners, np.int64), windows=found, places=places
-    )
-
-
-def gathered(
-    rows: TaggedRows, scores: Sequence[NDArray[np.float32]], texts: int
-) -> list[NDArray[np.float32]]:
-    """Return the scores (P, L) of each text's places, of scores (T, L) of the rows' tokens."""
-    parts: list[list[NDArray[np.float32]]] = [[] for _ in range(texts)]
-    for owner, window, score in zip(rows.owners, rows.windows, scores):
-        parts[owner].append(score[window.positions])
-    return [np.concatenate(each) if each else np.zeros((0, 0), np.float32) for each in parts]
+# Spans
 
 
 def spans_of(chain: Sequence[str], places: Places, tags: TagSet) -> list[tuple[int, int, str]]:
@@ -412,7 +382,7 @@ def token_tags(entities: Sequence[Entity], tokens: Sequence[tuple[int, int]], ta
     extents = np.array(tokens, np.int64).reshape(-1, 2)
     spans, _ = placed([Span(each.begin, each.end, each.label) for each in entities], extents)
     if tags.shape in ("prefixed", "bare"):
-        return spans_to_tags(spans, len(tokens), tags.scheme or "BIO")
+        return spans_to_tags(spans, len(tokens), tags.spelling)
     found = ["O"] * len(tokens)
     for begin, end, label in spans:
         found[begin:end] = [label] * (end - begin)
@@ -433,3 +403,24 @@ def assess(
     }
     right = np.array([set(one) == set(other) for one, other in zip(truth, predicted)])
     return Assessment(figures, "f1", ratio_score(2 * counts[:, 0], counts[:, 1] + counts[:, 2]), right)
+
+
+def model_segmenter(checkpoint: Checkpoint) -> Segmenter:
+    """Return a segmenter by a model that finds words, such as one trained on lines of words or on B M E S tags.
+
+    Raises ConfigError for a model that does something else.
+    """
+    head = getattr(checkpoint.model.config, "head", None)
+    if head is None or head.kind != "tokens" or not tags_of_head(checkpoint.model).words_only:
+        raise ConfigError(
+            "words are found by a model that was trained to: langmill train ner on lines of words"
+        )
+    task = Tagging()
+
+    def segment(text: str) -> list[str]:
+        """Return the words of a text; joined, they are the text."""
+        (found,) = task.predict(checkpoint, [text])
+        borders = {0, len(text), *(place for each in found.entities for place in (each.begin, each.end))}
+        return [text[begin:end] for begin, end in itertools.pairwise(sorted(borders))]
+
+    return segment

@@ -14,6 +14,7 @@ import itertools
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from langmill.batches.labelled import TOKEN_FILL, LabelledRow
 from langmill.metrics.spans import Scheme, find_scheme, spans_to_tags
 from langmill.objectives.crf import best_chain, restricted, span_log_probabilities
+from langmill.tasks.labelled import Encoded
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_tags import Shape, shape_of, tagged_spans
 from langmill.text.segmentation import HAN
@@ -159,6 +161,8 @@ class TagSet:
             scheme = find_scheme([self.tags])
             scheme = "" if scheme in ("BIO", "IOB1") else scheme
         self.scheme = scheme
+        self.spelling = cast(Scheme, scheme or "BIO")
+        """How spans are spelt by these tags."""
         self.words_only = self.shape == "bare"
 
     @functools.cached_property
@@ -230,6 +234,46 @@ def windows(
         kinds = np.zeros(len(ids), np.int8) if segments else None
         found.append(Window(LabelledRow(ids, target, kinds), int(low), positions))
     return found
+
+
+@dataclass(frozen=True)
+class TaggedRows(Encoded):
+    """Texts as rows of tokens, and where their tags stand."""
+
+    windows: Sequence[Window] = ()
+    """One a row."""
+    places: Sequence[Places] = ()
+    """One a text."""
+
+
+def rows_of(
+    places: Sequence[Places],
+    targets: Sequence[NDArray[np.int64] | None],
+    around: tuple[list[int], list[int]],
+    *,
+    limit: int,
+    segments: bool,
+) -> TaggedRows:
+    """Return texts as rows of at most `limit` tokens."""
+    found: list[Window] = []
+    owners: list[int] = []
+    for number, (where, target) in enumerate(zip(places, targets)):
+        own = windows(where, target, around, limit=limit, segments=segments)
+        found += own
+        owners += [number] * len(own)
+    return TaggedRows(
+        [window.row for window in found], np.array(owners, np.int64), windows=found, places=places
+    )
+
+
+def gathered(
+    rows: TaggedRows, scores: Sequence[NDArray[np.float32]], texts: int
+) -> list[NDArray[np.float32]]:
+    """Return the scores (P, L) of each text's places, of scores (T, L) of the rows' tokens."""
+    parts: list[list[NDArray[np.float32]]] = [[] for _ in range(texts)]
+    for owner, window, score in zip(rows.owners, rows.windows, scores):
+        parts[owner].append(score[window.positions])
+    return [np.concatenate(each) if each else np.zeros((0, 0), np.float32) for each in parts]
 
 
 # ------------------------------------------------------------------------------------------------
