@@ -123,6 +123,10 @@ class Classifying:
         """Return the text, or both."""
         return (example.text, example.pair) if example.pair else (example.text,)
 
+    def spelt(self, example: ClassExample) -> tuple[str, ...]:
+        """Return the text, or both."""
+        return self.texts(example)
+
     def stratum(self, example: ClassExample) -> str:
         """Return the labels."""
         return "\0".join(sorted(example.labels))

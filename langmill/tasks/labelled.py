@@ -87,7 +87,10 @@ class HeadedTask(StepTask, Protocol):
         """Return what `predict` is asked about an example."""
 
     def texts(self, example: Any) -> tuple[str, ...]:
-        """Return what a tokenizer learns from, and by which equal examples are known."""
+        """Return what is read of an example, by which equal ones are known."""
+
+    def spelt(self, example: Any) -> tuple[str, ...]:
+        """Return the same as a tokenizer should learn from it: no token is to cross where it is cut."""
 
     def stratum(self, example: Any) -> str:
         """Return the label by whose shares examples are held out; empty: by chance alone."""
@@ -128,7 +131,7 @@ class LabelledCorpus:
     """How they were told apart, in a sentence."""
     fingerprint: str
     """Of the sources and of how they were read."""
-    texts: Callable[[Any], tuple[str, ...]]
+    spelt: Callable[[Any], tuple[str, ...]]
 
     @property
     def characters(self) -> int:
@@ -136,8 +139,8 @@ class LabelledCorpus:
         return sum(map(len, self.training_texts()))
 
     def training_texts(self) -> Iterator[str]:
-        """Yield the texts that may be learned from."""
-        return (text for example in self.train for text in self.texts(example))
+        """Yield what a tokenizer may learn from."""
+        return (text for example in self.train for text in self.spelt(example))
 
     @property
     def content(self) -> str:
@@ -173,7 +176,7 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
         str(settings.seed),
         task.name,
     )
-    return LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts)
+    return LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.spelt)
 
 
 def hold_out(

@@ -28,6 +28,7 @@ from langmill.tasks.classify import Classifying
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.tasks.tags import (
+    ALONE,
     Places,
     TaggedRows,
     TagSet,
@@ -143,6 +144,10 @@ class Tagging:
     def texts(self, example: TaggedExample) -> tuple[str, ...]:
         """Return the text."""
         return (example.text,)
+
+    def spelt(self, example: TaggedExample) -> tuple[str, ...]:
+        """Return the text cut at each Chinese and Japanese character, so that no token covers several of them."""
+        return tuple(filter(None, ALONE.split(example.text)))
 
     def stratum(self, example: TaggedExample) -> str:
         """Return nothing: texts are held out by chance."""
@@ -308,13 +313,15 @@ def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:
 
 
 def scheme_of(examples: Sequence[TaggedExample], labels: Sequence[str]) -> Scheme:
-    """Return the scheme that the data are written in if it tells where spans end; else BMES for words, BIO for others."""
+    """Return BMES for words alone; for others the scheme that the data are written in if it tells where spans end, else BIO."""
+    if set(labels) == {WORD}:
+        return "BMES"
     given = [tags for example in examples if (tags := given_tags(example))]
     if given and shape_of(tag for tags in given for tag in tags) in ("prefixed", "bare"):
         scheme = find_scheme(given)
         if scheme not in ("BIO", "IOB1"):
             return scheme
-    return "BMES" if set(labels) == {WORD} else "BIO"
+    return "BIO"
 
 
 def given_tags(example: TaggedExample) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ from langmill.objectives.crf import best_chain, restricted, span_log_probabiliti
 from langmill.tasks.labelled import Encoded
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_tags import Shape, shape_of, tagged_spans
-from langmill.text.segmentation import HAN
+from langmill.text.segmentation import HAN_CHARACTERS
 from langmill.tokens.tokenizer import Tokenizer
 
+ALONE = re.compile(f"([{HAN_CHARACTERS}\u3040-\u30ff])")
+"""A letter of a script that sets no words apart; each is tagged by itself."""
 MARKS = {"M": "I", "L": "E", "U": "S"}
 """What begins tags of BMES and BILOU, as BIOES has it."""
 DECODED_PLACES = 16_384
@@ -48,8 +51,7 @@ def kind_of(character: str) -> str:
         return "space"
     if category[0] == "M" or character == "\u200d":
         return "mark"
-    unspaced = HAN.match(character) or "\u3040" <= character <= "\u30ff"
-    return "word" if category[0] in "LN" and not unspaced else "alone"
+    return "word" if category[0] in "LN" and not ALONE.match(character) else "alone"
 
 
 def pieces(text: str) -> list[tuple[int, int]]:
@@ -159,9 +161,9 @@ class TagSet:
         self.number = {tag: place for place, tag in enumerate(self.tags)}
         if not scheme and self.shape in ("prefixed", "bare"):
             scheme = find_scheme([self.tags])
-            scheme = "" if scheme in ("BIO", "IOB1") else scheme
-        self.scheme = scheme
-        self.spelling = cast(Scheme, scheme or "BIO")
+            scheme = "" if scheme == "BIO" else scheme
+        self.scheme = "" if scheme == "IOB1" else scheme
+        self.spelling = cast(Scheme, self.scheme or "BIO")
         """How spans are spelt by these tags."""
         self.words_only = self.shape == "bare"
 

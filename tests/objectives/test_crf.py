@@ -109,7 +109,9 @@ def test_gradients(emissions: Tensor, transitions: Tensor) -> None:
     assert torch.autograd.gradcheck(lambda e, t: chain_loss(e, targets, t)[0], (emissions, transitions))
 
 
-def test_what_cannot_follow_never_does_and_its_gradient_is_a_number(emissions: Tensor, transitions: Tensor) -> None:
+def test_what_cannot_follow_never_does_and_its_gradient_is_a_number(
+    emissions: Tensor, transitions: Tensor
+) -> None:
     allowed = torch.ones(LABELS + 1, LABELS + 1, dtype=torch.bool)
     allowed[:, 2] = False  # nothing leads to the last label at all
     allowed[0, 1] = False
@@ -118,7 +120,9 @@ def test_what_cannot_follow_never_does_and_its_gradient_is_a_number(emissions: T
     found = best_chain(emissions, limited, LENGTHS)
     for row, length in zip(found.tolist(), LENGTHS.tolist()):
         assert all(allowed[a, b] for a, b in itertools.pairwise([LABELS, *row[:length]]))
-    loss, _ = chain_loss(emissions, torch.tensor([[1, 1, 0, 0], [1, -100, -100, -100], [0, 0, 0, -100]]), limited)
+    loss, _ = chain_loss(
+        emissions, torch.tensor([[1, 1, 0, 0], [1, -100, -100, -100], [0, 0, 0, -100]]), limited
+    )
     loss.backward()
     assert transitions.grad is not None and transitions.grad.isfinite().all()
     assert not transitions.grad[~allowed].any()
@@ -131,7 +135,8 @@ def test_probability_of_a_span(emissions: Tensor, transitions: Tensor) -> None:
     chains = all_chains(emissions[0], transitions, 4)
     whole = log_sum(list(chains.values()))
     wanted = [
-        log_sum([score for chain, score in chains.items() if chain[a:b] == tuple(labels[a:b].tolist())]) - whole
+        log_sum([score for chain, score in chains.items() if chain[a:b] == tuple(labels[a:b].tolist())])
+        - whole
         for a, b in spans
     ]
     found = span_log_probabilities(emissions[0], transitions, labels, spans)

@@ -43,7 +43,7 @@ def test_focus_counts_what_is_right_less(scores: torch.Tensor) -> None:
     rows = [i for i, t in enumerate(TARGETS.tolist()) if t >= 0]
     chances = scores.softmax(-1)[rows, TARGETS[rows]]
     loss, count = class_loss(scores, TARGETS, focus=2.0)
-    assert float(loss) == pytest.approx(float((-(1 - chances) ** 2 * chances.log()).sum()), rel=1e-5)
+    assert float(loss) == pytest.approx(float((-((1 - chances) ** 2) * chances.log()).sum()), rel=1e-5)
     assert float(count) == 5
 
 

@@ -23,7 +23,11 @@ def write_reviews(path: Path, count: int = 120) -> Path:
     with path.open("w", encoding="utf-8") as file:
         for n in range(count):
             word = (GOOD if n % 2 else BAD)[n // 2 % 4]
-            row = {"id": n, "text": f"film {n}: {word} " + "and so on " * (n % 3), "label": "pos" if n % 2 else "neg"}
+            row = {
+                "id": n,
+                "text": f"film {n}: {word} " + "and so on " * (n % 3),
+                "label": "pos" if n % 2 else "neg",
+            }
             print(json.dumps(row, ensure_ascii=False), file=file)
     return path
 
@@ -32,7 +36,14 @@ TINY = {"layers": 1, "width": 32, "heads": 2}
 
 
 def train(data: Path, output: Path, **settings: object) -> langmill.TrainResult:  # type: ignore[name-defined]
-    asked: dict[str, object] = {"model": TINY, "steps": 40, "batch": 16, "vocabulary": 400, "seed": 1, **settings}
+    asked: dict[str, object] = {
+        "model": TINY,
+        "steps": 40,
+        "batch": 16,
+        "vocabulary": 400,
+        "seed": 1,
+        **settings,
+    }
     return langmill.train("classify", str(data), output=str(output), **asked)
 
 
@@ -80,7 +91,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     train(data, tmp_path / "whole", steps=30, early_stopping=0)
     train(data, tmp_path / "parts", steps=12, early_stopping=0)
     langmill.train("classify", output=str(tmp_path / "parts"), resume=True, steps=30)
-    whole, parts = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parts"))
+    whole, parts = (
+        (tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parts")
+    )
 
     def losses(lines: list[str]) -> list[float]:
         return [row["loss"] for row in map(json.loads, lines) if row["kind"] == "train"][:12]
