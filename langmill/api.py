@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ RUN_FILES = (
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
     "adapter_config.json",
+    "head_config.json",
     "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -163,6 +165,33 @@ def run_training(
         ),
         outcome.skipped_steps,
     )
+
+
+def run_seeds(
+    task: str,
+    data: Sequence[str],
+    *,
+    seeds: int,
+    output: str | None,
+    overrides: Mapping[str, Any],
+    **options: Any,
+) -> list[TrainResult]:
+    """Train with `seeds` seeds, from that of `overrides` on, as `run_training` does.
+
+    One run lies in `output` itself, several in its folders seed-N. A run that is interrupted is the last.
+    """
+    if seeds == 1:
+        return [run_training(task, data, output=output, overrides=overrides, **options)]
+    results: list[TrainResult] = []
+    first = int(overrides.get("seed", 0))
+    for seed in range(first, first + seeds):
+        folder = str(Path(output or f"runs/{task}") / f"seed-{seed}")
+        started = time.time() if results else None
+        asked = {**overrides, "seed": seed}
+        results.append(run_training(task, data, output=folder, overrides=asked, started=started, **options))
+        if results[-1].interrupted:
+            break
+    return results
 
 
 def read_config(path: str, task: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from langmill.checkpoint.folder import Checkpoint, save_checkpoint
 from langmill.checkpoint.weights import MAX_SHARD_BYTES
 from langmill.core.errors import CheckpointError, did_you_mean
+from langmill.models.bag import BagClassifier
 from langmill.models.ngram_decoder import NgramDecoder
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -19,6 +20,7 @@ FILES = (
     "config.json",
     "generation_config.json",
     "adapter_config.json",
+    "head_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
     "tokenizer.json",
@@ -56,6 +58,11 @@ def export_checkpoint(
 
 def check_known_elsewhere(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError for a model of which no other program has the like."""
+    if isinstance(checkpoint.model, BagClassifier):
+        raise CheckpointError(
+            f"{checkpoint.folder}: a bag of n-grams is a layout of langmill's own, which no other program opens; for"
+            " langmill copy the folder as it is"
+        )
     if isinstance(checkpoint.model, NgramDecoder):
         raise CheckpointError(
             f"{checkpoint.folder}: an n-gram model is counts, which no other program opens as a checkpoint; for"

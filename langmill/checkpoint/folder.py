@@ -27,6 +27,7 @@ from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
 from langmill.models.adapters import merge as merge_adapters
 from langmill.models.adapters import merged_copy
+from langmill.models.bag import BagClassifier, BagConfig
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 START = "decoder_start_token_id"
-ANSWERING = re.compile("For(SequenceClassification|TokenClassification|QuestionAnswering)$")
+ANSWERING = re.compile("(For(SequenceClassification|TokenClassification|QuestionAnswering)|^LangmillBag)$")
 """Classes of models with a head for labels or spans."""
 
 
@@ -49,7 +50,7 @@ class Checkpoint:
     """A model with what is needed to use it, in memory."""
 
     model: Any
-    """A Transformer, a recurrent network, an n-gram model, or one of the first two under a head."""
+    """A Transformer, a recurrent network, an n-gram model, a bag of n-grams, or one of the first two under a head."""
     tokenizer: Tokenizer | None = None
     family: str = ""
     """The name under which it is written; empty: the first family that can describe the model."""
@@ -111,7 +112,7 @@ def load_checkpoint(
     read = load_tokenizer(place, config.vocabulary, packed) if tokenizer else None
     model = allocate(config, dtype=dtype, device=device)
     load_weights(place, model, family, packed.tensors if packed else None)
-    if isinstance(model, NgramDecoder):
+    if isinstance(model, NgramDecoder | BagClassifier):
         model.verify(str(place))
     return Checkpoint(model.eval(), read, family.name, theirs, generation, place)
 
@@ -211,7 +212,7 @@ def save_checkpoint(
         theirs["pad_token_id"] = end[0] if isinstance(end, list) else end
     make_folder(folder)
     write_json(folder / "config.json", theirs)
-    if not isinstance(config, HeadedConfig):
+    if not isinstance(config, HeadedConfig | BagConfig):
         generation = generation_config(checkpoint.generation, theirs, tokenizer)
         write_json(folder / "generation_config.json", generation)
     if tokenizer is not None:

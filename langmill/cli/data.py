@@ -14,9 +14,10 @@ import click
 
 from langmill.cli.data_augment import augment
 from langmill.cli.data_words import words
-from langmill.cli.options import Command, settings_options
+from langmill.cli.options import Command, overwrite_option, settings_options
 from langmill.core.config import Settings
 from langmill.text.cleaning import CleanSettings
+from langmill.text.documents import plural
 from langmill.text.settings import CheckSettings, PipelineSettings, SplitSettings, StatisticsSettings
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from langmill.text.steps import Step
 
 LEAKS_SHOWN = 10
+RARE_SHARE = 0.005
+"""Languages of fewer documents are counted together where people read the figures."""
 
 
 class CleanCommandSettings(PipelineSettings, CleanSettings):
@@ -67,7 +70,14 @@ def pass_options(kind: type[Settings]) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         command = settings_options(kind)(command)
-        for add in (json_option, tasks_option, engine_option, config_option, output_option):
+        for add in (
+            json_option,
+            tasks_option,
+            engine_option,
+            config_option,
+            overwrite_option,
+            output_option,
+        ):
             command = add(command)
         return click.argument("paths", nargs=-1, required=True)(command)
 
@@ -79,6 +89,7 @@ def pass_options(kind: type[Settings]) -> Callable[[Command], Command]:
 def clean(
     paths: Sequence[str],
     output: Path,
+    overwrite: bool,
     config: str | None,
     engine: str,
     tasks: int,
@@ -99,6 +110,7 @@ def clean(
     run(
         paths,
         output,
+        overwrite,
         engine,
         tasks,
         partial(build_steps, steps),
@@ -113,6 +125,7 @@ def clean(
 def dedup(
     paths: Sequence[str],
     output: Path,
+    overwrite: bool,
     config: str | None,
     engine: str,
     tasks: int,
@@ -122,7 +135,8 @@ def dedup(
     """Write the documents of PATHS without duplicates, otherwise as they are; these go to OUTPUT.rejects.jsonl."""
     from langmill.text.sifting import no_steps
 
-    run(paths, output, engine, tasks, no_steps, resolved(PipelineSettings, config, overrides), {}, as_json)
+    settings = resolved(PipelineSettings, config, overrides)
+    run(paths, output, overwrite, engine, tasks, no_steps, settings, {}, as_json)
 
 
 def resolved(kind: type[Any], config: str | None, overrides: dict[str, Any]) -> Any:
@@ -139,6 +153,7 @@ def resolved(kind: type[Any], config: str | None, overrides: dict[str, Any]) -> 
 def run(
     paths: Sequence[str],
     output: Path,
+    overwrite: bool,
     engine: str,
     tasks: int,
     make_steps: Callable[[], Sequence[Step]],
@@ -147,35 +162,41 @@ def run(
     as_json: bool,
 ) -> None:
     """Clean with the engine that is asked for, and print what became of the corpus."""
+    from langmill.text import pipeline
+
+    work: Callable[..., CleaningReport] = pipeline.clean
     if engine == "datatrove":
         from langmill.text.cluster import clean_in_tasks
 
-        report = clean_in_tasks(
-            paths, output, tasks=tasks, make_steps=make_steps, settings=settings, described=described
-        )
-    else:
-        from langmill.text import pipeline
-
-        report = pipeline.clean(paths, output, make_steps=make_steps, settings=settings, described=described)
+        work = partial(clean_in_tasks, tasks=tasks)
+    report = work(
+        paths, output, make_steps=make_steps, settings=settings, described=described, overwrite=overwrite
+    )
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
         show_cleaning(report)
 
 
+def noun(count: int) -> str:
+    """Return what stands behind a count of documents."""
+    return "document" if count == 1 else "documents"
+
+
 def show_cleaning(report: CleaningReport) -> None:
     """Print what became of a corpus."""
-    click.echo(f"read      {report.read:>12,}  documents, {report.characters_in:,} characters")
-    click.echo(
-        f"kept      {report.kept:>12,}  documents, {report.characters_out:,} characters → {report.output}"
-    )
+    for verb, count, characters, where in (
+        ("read", report.read, report.characters_in, ""),
+        ("kept", report.kept, report.characters_out, f" → {report.output}"),
+    ):
+        click.echo(f"{verb:<10}{count:>12,}  {noun(count)}, {plural(characters, 'character')}{where}")
     for reason, count in report.rejected.items():
         example = report.examples[reason]
         like = f", like {example.duplicate_of}" if example.duplicate_of else ""
         text = " ".join(example.text.split())[:60]
         click.echo(f"rejected  {count:>12,}  {reason} (first: {example.source}{like}: {text})")
     for name, count in report.changes.items():
-        click.echo(f"changed   {count:>12,}  {name}")
+        click.echo(f"changed   {count:>12,}  {noun(count)}: {name}")
     for name, count in report.ignored.items():
         click.echo(f"not read  {count:>12,}  files: {name}")
     click.echo(f"rejects → {report.rejects}; {report.seconds:.1f} s", err=True)
@@ -190,9 +211,12 @@ def show_cleaning(report: CleaningReport) -> None:
     type=click.Path(path_type=Path),
     help="Folder for NAME.jsonl of each part.",
 )
+@overwrite_option
 @json_option
 @settings_options(SplitSettings)
-def split(paths: Sequence[str], output: Path, as_json: bool, overrides: dict[str, Any]) -> None:
+def split(
+    paths: Sequence[str], output: Path, overwrite: bool, as_json: bool, overrides: dict[str, Any]
+) -> None:
     """Deal the documents of PATHS out to parts such as train, dev and test.
 
     By lot (the same for the same seed), by --group-field, by --time-field, or alike for every --label-field.
@@ -200,15 +224,16 @@ def split(paths: Sequence[str], output: Path, as_json: bool, overrides: dict[str
     """
     from langmill.text import splitting
 
-    report = splitting.split(paths, output, settings=resolved(SplitSettings, None, overrides))
+    settings = resolved(SplitSettings, None, overrides)
+    report = splitting.split(paths, output, settings=settings, overwrite=overwrite)
     if as_json:
         print_json(dataclasses.asdict(report))
         return
-    click.echo(f"{report.read:>12,}  documents read, {report.units:,} that may be apart")
+    click.echo(f"{report.read:>12,}  {noun(report.read)} read, {report.units:,} that may be apart")
     for name, part in report.parts.items():
         labels = ", ".join(f"{label} {count:,}" for label, count in sorted(part.labels.items()))
         told = f" ({labels})" if labels else ""
-        click.echo(f"{part.documents:>12,}  {name}, {part.characters:,} characters{told}")
+        click.echo(f"{part.documents:>12,}  {name}, {plural(part.characters, 'character')}{told}")
     for reason, count in report.rejected.items():
         click.echo(f"{count:>12,}  rejected: {reason}")
 
@@ -290,6 +315,7 @@ def show_leakage(report: LeakageReport) -> None:
     default=None,
     help="Write all figures as JSON to this file.",
 )
+@overwrite_option
 @json_option
 @settings_options(StatisticsSettings)
 def stats(
@@ -297,13 +323,16 @@ def stats(
     tokenizer: str | None,
     html: Path | None,
     output: Path | None,
+    overwrite: bool,
     as_json: bool,
     overrides: dict[str, Any],
 ) -> None:
     """Measure the documents of PATHS: lengths, scripts, languages, vocabulary, tokens, duplicates."""
     from langmill.core.files import write_json
+    from langmill.text.paths import check_outputs
     from langmill.text.statistics import statistics
 
+    check_outputs([file for file in (output, html) if file], read=paths, overwrite=overwrite)
     found = statistics(
         paths,
         settings=resolved(StatisticsSettings, None, overrides),
@@ -357,9 +386,12 @@ def show_statistics(found: CorpusStatistics) -> None:
     click.echo(
         "scripts          " + ", ".join(f"{name} {share:.1%}" for name, share in found.scripts.items())
     )
-    click.echo(
-        "languages        " + ", ".join(f"{name} {count:,}" for name, count in found.languages.items())
-    )
+    rare = {name for name, count in found.languages.items() if count < RARE_SHARE * found.documents}
+    shown = [f"{name} {count:,}" for name, count in found.languages.items() if name not in rare]
+    if rare:
+        others = sum(found.languages[name] for name in rare)
+        shown.append(f"{plural(len(rare), 'other')} {others:,}")
+    click.echo("languages        " + ", ".join(shown))
     click.echo(f"duplicates       {found.exact_duplicates:,} exact, {found.near_duplicates:,} near")
     for reason, count in found.rejected.items():
         click.echo(f"not read         {count:>14,}  {reason}")

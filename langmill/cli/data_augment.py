@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import settings_options
+from langmill.cli.options import overwrite_option, settings_options
 from langmill.text.augment_settings import AugmentSettings
 
 
@@ -18,9 +18,12 @@ from langmill.text.augment_settings import AugmentSettings
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write, in FILE's format."
 )
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @settings_options(AugmentSettings)
-def augment(task: str, file: Path, output: Path, as_json: bool, overrides: dict[str, Any]) -> None:
+def augment(
+    task: str, file: Path, output: Path, overwrite: bool, as_json: bool, overrides: dict[str, Any]
+) -> None:
     """Write the rows of FILE, each with changed copies behind it, which keep their labels and spans.
 
     TASK says what a row is: lm, classify, ner, qa, translate. New rows have a field `augmented` that names the
@@ -32,7 +35,11 @@ def augment(task: str, file: Path, output: Path, as_json: bool, overrides: dict[
     """
     from langmill.core.config import resolve
     from langmill.tasks import augmentation
+    from langmill.tasks.augmented_files import beside, is_marked
+    from langmill.text.paths import check_outputs
 
+    written = [output, beside(output)] if is_marked(task, output) else [output]
+    check_outputs(written, read=[file], overwrite=overwrite)
     report = augmentation.augment(task, file, output, resolve(AugmentSettings, overrides))
     if as_json:
         click.echo(json.dumps(vars(report), ensure_ascii=False, indent=2))

@@ -10,16 +10,20 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import settings_options
+from langmill.cli.options import overwrite_option, settings_options
+from langmill.text.documents import plural
 from langmill.text.word_lines import WordSettings
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, help="File to write (.gz and .zst are packed); - is stdout.")
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 @settings_options(WordSettings)
-def words(paths: Sequence[str], output: str, as_json: bool, overrides: dict[str, Any]) -> None:
+def words(
+    paths: Sequence[str], output: str, overwrite: bool, as_json: bool, overrides: dict[str, Any]
+) -> None:
     """Write the words of PATHS with spaces between them, a sentence a line; Chinese is segmented.
 
     A line end ends a sentence. Train vectors on the result with `langmill vectors train --words spaces`.
@@ -31,10 +35,13 @@ def words(paths: Sequence[str], output: str, as_json: bool, overrides: dict[str,
     """
     from langmill.core.config import resolve
     from langmill.core.errors import ConfigError
+    from langmill.text.paths import check_outputs
     from langmill.text.rows import open_writer
     from langmill.text.word_lines import write_words
 
     settings = resolve(WordSettings, overrides)
+    written = [name for name in (output, settings.learn_phrases) if name not in ("", "-")]
+    check_outputs(map(Path, written), read=paths, overwrite=overwrite)
     if output == "-":
         if as_json:
             raise ConfigError("--json: stdout has the words; write them to a file with -o FILE")
@@ -46,5 +53,5 @@ def words(paths: Sequence[str], output: str, as_json: bool, overrides: dict[str,
         click.echo(json.dumps({"output": output, **vars(report)}, ensure_ascii=False, indent=2))
         return
     click.echo(f"read {report.read}", err=True)
-    learned = f", {report.phrases:,} phrases learned" if settings.learn_phrases else ""
-    click.echo(f"{output}: {report.sentences:,} sentences, {report.words:,} words{learned}")
+    learned = f", {plural(report.phrases, 'phrase')} learned" if settings.learn_phrases else ""
+    click.echo(f"{output}: {plural(report.sentences, 'sentence')}, {plural(report.words, 'word')}{learned}")

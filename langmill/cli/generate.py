@@ -60,7 +60,7 @@ def generate(
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be generated")
     settings = sampling_settings(loaded.generation, overrides)
     stream = len(texts) == 1 and not as_json
-    if stream and loaded.model.encoder is None:
+    if stream and loaded.model.config.encoder is None:
         write(texts[0])
     begin = time.perf_counter()
     results = generate_texts(
@@ -75,7 +75,7 @@ def generate(
     if stream:
         write("\n")
     for number, (text, result) in enumerate(zip(texts, results), 1):
-        shown = text if loaded.model.encoder is None else f"{text}\n→ "
+        shown = text if loaded.model.config.encoder is None else f"{text}\n→ "
         if as_json:
             write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         elif not stream:

@@ -68,7 +68,7 @@ def reading_options(command: Command) -> Command:
             type=click.Choice(["auto", "file", "line", "blank"]),
             default="auto",
             show_default=True,
-            help="What is a document in a text file: the file, a line, or what stands between blank lines.",
+            help="What is a document in a text file: the file (auto does so too), a line, or what stands between blank lines.",
         ),
     ):
         command = add(command)
@@ -78,6 +78,9 @@ def reading_options(command: Command) -> Command:
 encoding_option = click.option(
     "--encoding", default="utf-8", show_default=True, help="Encoding of files without a byte order mark."
 )
+
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 
 
 def option(name: str, annotation: Any, description: str, default: Any) -> Callable[[Any], Any]:

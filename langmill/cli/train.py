@@ -37,6 +37,12 @@ from langmill.training.settings import TrainSettings
 @click.option(
     "--overwrite", is_flag=True, help="Delete the run that the output folder holds, and begin anew."
 )
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Train so many times, with the seeds from --seed on, each in OUTPUT/seed-N; print mean and spread.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @settings_options(TrainSettings, leave_out=("from_checkpoint",))
 def train(
@@ -48,6 +54,7 @@ def train(
     source: str | None,
     resume: str,
     overwrite: bool,
+    seeds: int,
     as_json: bool,
     overrides: dict[str, Any],
 ) -> None:
@@ -62,14 +69,15 @@ def train(
     langmill train lm book.txt --model ngram -o runs/ngram
     langmill train lm new.txt --from runs/book --adapter.rank 8 -o runs/adapter
     """
-    from langmill.api import run_training
+    from langmill.api import run_seeds
     from langmill.core.distributed import world
 
     if source is not None:
         overrides["from_checkpoint"] = source
-    result = run_training(
+    results = run_seeds(
         task,
         data,
+        seeds=seeds,
         output=output,
         held_out_data=held_out_data,
         config=config,
@@ -77,11 +85,24 @@ def train(
         resume=resume == "auto",
         overwrite=overwrite,
     )
-    if not world().is_main:
-        pass  # one of several processes speaks for all
-    elif as_json:
-        print(json.dumps(asdict(result), ensure_ascii=False, default=str))
-    else:
-        print(result.summary())
-    if result.interrupted:
-        sys.exit(130 if result.interrupted == "SIGINT" else 143)
+    for result in results if world().is_main else ():  # one of several processes speaks for all
+        print(json.dumps(asdict(result), ensure_ascii=False, default=str) if as_json else result.summary())
+    if world().is_main and seeds > 1 and not as_json:
+        print(spread_of([result.metrics for result in results]))
+    if results[-1].interrupted:
+        sys.exit(130 if results[-1].interrupted == "SIGINT" else 143)
+
+
+def spread_of(metrics: list[dict[str, float]]) -> str:
+    """Return mean and standard deviation of each metric over runs."""
+    from statistics import mean, stdev
+
+    parts = []
+    for name in metrics[0]:
+        values = [each[name] for each in metrics if name in each]
+        parts.append(
+            f"{name} {mean(values):.4f} ± {stdev(values):.4f}"
+            if len(values) > 1
+            else f"{name} {values[0]:.4f}"
+        )
+    return f"{len(metrics)} seeds, mean ± standard deviation: " + ", ".join(parts)

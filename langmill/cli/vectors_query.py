@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
+from langmill.cli.options import overwrite_option
+
 if TYPE_CHECKING:
     from langmill.vectors.benchmarks import AnalogiesResult, PairsResult
     from langmill.vectors.query import Scored
@@ -71,7 +73,8 @@ def odd(file: str, words: Sequence[str], as_json: bool) -> None:
     from langmill.vectors.formats import read_vectors
     from langmill.vectors.query import odd_one_out
 
-    print_scored(odd_one_out(read_vectors(file), words), as_json)
+    found = odd_one_out(read_vectors(file), words)
+    print_scored(found, as_json, note="\tthe odd one")
 
 
 @click.command()
@@ -127,7 +130,13 @@ def evaluate(file: str, tests: Sequence[str], restrict: int | None, as_json: boo
 def print_pairs(result: PairsResult) -> None:
     """Print the score of a file of pairs."""
     pieces = f" ({result.from_pieces} by their pieces)" if result.from_pieces else ""
-    click.echo(f"{result.name}: Spearman {result.spearman:.4f} (95 % {result.low:.4f} to {result.high:.4f})")
+    if math.isnan(result.spearman):
+        click.echo(
+            f"{result.name}: no correlation: it takes two pairs or more with vectors, of unequal scores"
+        )
+    else:
+        interval = f"95 % {result.low:.4f} to {result.high:.4f}"
+        click.echo(f"{result.name}: Spearman {result.spearman:.4f} ({interval})")
     click.echo(
         f"  covers {result.scored} of {result.pairs} pairs, {result.scored / result.pairs:.1%}{pieces}"
     )
@@ -151,8 +160,11 @@ def print_analogies(result: AnalogiesResult) -> None:
         ]
         table.add_row(section.section, f"{section.questions:,}", f"{section.scored:,}", *shares)
     print_rich(table)
-    for name, (low, high) in (("3CosAdd", result.add_interval), ("3CosMul", result.multiply_interval)):
-        click.echo(f"  {name}: 95 % {low:.1%} to {high:.1%}")
+    if not result.total.scored:
+        click.echo("  no score: of no question all words are among those of the vectors")
+    else:
+        for name, (low, high) in (("3CosAdd", result.add_interval), ("3CosMul", result.multiply_interval)):
+            click.echo(f"  {name}: 95 % {low:.1%} to {high:.1%}")
     click.echo(f"  beside: {result.reference}")
 
 
@@ -179,11 +191,16 @@ def print_analogies(result: AnalogiesResult) -> None:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Decides t-SNE's and UMAP's random choices."
 )
-def picture(file: str, words: Sequence[str], output: Path, top: int, method: str, seed: int) -> None:
+@overwrite_option
+def picture(
+    file: str, words: Sequence[str], output: Path, top: int, method: str, seed: int, overwrite: bool
+) -> None:
     """Draw the words of FILE as points of a plane."""
+    from langmill.text.paths import check_outputs
     from langmill.vectors.formats import read_vectors
     from langmill.vectors.picture import draw
 
+    check_outputs([output], read=[file], overwrite=overwrite)
     way = cast('Literal["pca", "tsne", "umap"]', method)
     drawn = draw(read_vectors(file), output, words=words, count=top, method=way, seed=seed)
     click.echo(f"{output}: {len(drawn):,} words")
@@ -192,26 +209,31 @@ def picture(file: str, words: Sequence[str], output: Path, top: int, method: str
 @click.command()
 @click.argument("file")
 @click.argument("output", type=click.Path(path_type=Path))
-def convert(file: str, output: Path) -> None:
+@overwrite_option
+def convert(file: str, output: Path, overwrite: bool) -> None:
     """Write the vectors of FILE to OUTPUT, in the form that its ending says.
 
     .vec .txt: text of word2vec and fastText. .bin: binary of word2vec, or of fastText where words have pieces.
     .npz .safetensors: arrays, with all that is known.
     """
-    from langmill.vectors.formats import read_vectors, write_vectors
+    from langmill.text.documents import plural
+    from langmill.text.paths import check_outputs
+    from langmill.vectors.formats import check_ending, read_vectors, write_vectors
 
+    check_ending(output)
+    check_outputs([output], read=[file], overwrite=overwrite)
     vectors = read_vectors(file)
     write_vectors(output, vectors)
-    click.echo(f"{output}: {len(vectors.words):,} words, {vectors.width} numbers each")
+    click.echo(f"{output}: {plural(len(vectors.words), 'word')}, {vectors.width} numbers each")
 
 
-def print_scored(found: Sequence[Scored], as_json: bool) -> None:
-    """Print words and their scores."""
+def print_scored(found: Sequence[Scored], as_json: bool, *, note: str = "") -> None:
+    """Print words and their scores; note: stands behind the first for people to read."""
     if as_json:
         print_json([{"word": word, "score": score} for word, score in found])
         return
-    for word, score in found:
-        click.echo(f"{score:.4f}\t{word}")
+    for place, (word, score) in enumerate(found):
+        click.echo(f"{score:.4f}\t{word}{'' if place else note}")
 
 
 def print_json(tree: Any) -> None:

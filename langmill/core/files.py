@@ -61,6 +61,15 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def check_writable(path: Path) -> None:
+    """Find out before the work, not after it, that the file `path` cannot be written; nothing is left behind."""
+    with writing_to(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(each for each in path.absolute().parents if each.exists())
+        tempfile.TemporaryFile(dir=folder).close()
+
+
 def atomic_write(path: Path | str, content: str | bytes | Callable[[Path], Any]) -> None:
     """Write a whole file at once.
 

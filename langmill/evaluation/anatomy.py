@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from langmill.models.bag import BagClassifier, BagConfig
 from langmill.models.config import StackConfig
+from langmill.models.heads import HeadConfig, HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import RecurrentConfig
 
@@ -81,25 +83,31 @@ def anatomy(model: Any) -> Anatomy:
     """Return what there is to say of a model.
 
     Operations are two for each weight that multiplies (Kaplan et al. 2020, arXiv:2001.08361, table 1: the
-    embeddings do not, the output layer does even where it is tied), and 4 · layers · width for each token
+    embeddings do not, the output layer does even where it is tied, but not a head that scores whole texts), and 4 · layers · width for each token
     of context that attention looks at; the decoder of a recurrent pair has one such layer.
     """
     config = model.config
     if isinstance(config, NgramConfig):
         return anatomy_of_counts(model)
+    if isinstance(config, BagConfig):
+        return anatomy_of_bag(model)
+    head = config.head if isinstance(config, HeadedConfig) else None
+    scores: tuple[str, ...] = (draw_head(head),) if head else ()
+    if isinstance(config, HeadedConfig):
+        config = config.body
     parts = count_parts(model)
     multiplying = sum(parts.get(part, 0) for part in ("attention", "cross-attention", "feed-forward"))
     multiplying += parts.get("recurrent layers", 0)
-    if config.has_output:
+    if config.has_output or (head and head.kind != "text"):
         multiplying += model.output.weight.numel()
     if isinstance(config, RecurrentConfig):
         looking = 4.0 * config.width if config.role == "pair" else 0.0
-        return Anatomy(parts, 2.0 * multiplying, looking, 0, draw_recurrent(config))
+        return Anatomy(parts, 2.0 * multiplying, looking, 0, (*draw_recurrent(config), *scores))
     stacks = [stack for stack in (config.encoder, config.decoder) if stack is not None]
     looking = sum(4.0 * stack.layers * stack.heads * stack.head_width for stack in stacks)
     decoder = config.decoder
-    kept = 0 if decoder is None else 2 * decoder.layers * decoder.kv_heads * decoder.head_width
-    return Anatomy(parts, 2.0 * multiplying, looking, kept, draw(config))
+    kept = 0 if decoder is None or head else 2 * decoder.layers * decoder.kv_heads * decoder.head_width
+    return Anatomy(parts, 2.0 * multiplying, looking, kept, (*draw(config), *scores))
 
 
 def anatomy_of_counts(model: NgramDecoder) -> Anatomy:
@@ -114,6 +122,20 @@ def anatomy_of_counts(model: NgramDecoder) -> Anatomy:
         f"scores    {config.vocabulary:,} (modified Kneser-Ney: each order interpolated with the one before)"
     )
     return Anatomy(parts, 0.0, 0.0, 0, (*drawing, scores), kinds)
+
+
+def anatomy_of_bag(model: BagClassifier) -> Anatomy:
+    """Return the same of a bag of n-grams: a key, a scale and each label's weight an n-gram."""
+    config = model.config
+    names = ("words", "characters")
+    each = len(config.head.labels) + 2
+    parts = {f"n-grams of {name}": size * each for name, size in zip(names, config.features)}
+    parts |= {"biases": model.bias.numel(), "alphabet": 2 * config.vocabulary}
+    size = sum(p.nbytes for p in model.parameters())
+    longest = (f"1 to {config.words}", f"2 to {config.pieces}")
+    drawing = [f"{name:<10} {n:,} n-grams of {o}" for name, n, o in zip(names, config.features, longest) if n]
+    scores = f"scores     {len(config.head.labels):,} labels (a sum of their weights, {config.weighting})"
+    return Anatomy(parts, 0.0, 0.0, 0, (*drawing, scores), {"weights": size / sum(parts.values())})
 
 
 def draw(config: Any) -> tuple[str, ...]:
@@ -178,4 +200,23 @@ def draw_recurrent(config: RecurrentConfig) -> tuple[str, ...]:
         lines += [f"decoder   {embedding}", layers]
         fed = ", read with the token" if config.attention == "bahdanau" else ""
         lines += [f"          {config.attention} attention to the encoder's states{fed} → tanh"]
-    return (*lines, f"scores    {config.vocabulary:,} ({tied}, bias)")
+    lines += [f"scores    {config.vocabulary:,} ({tied}, bias)"] if config.has_output else []
+    return tuple(lines)
+
+
+def draw_head(head: HeadConfig, *, limit: int = 6) -> str:
+    """Return a head as a line.
+
+    >>> draw_head(HeadConfig(kind="text", labels=("ham", "spam"), transform="tanh"))
+    'scores    first token → linear → tanh → 2 labels of a text: ham, spam'
+    """
+    if head.kind == "span":
+        return "scores    each token as a span's first and as its last"
+    read = {"first": "first token", "last": "last token", "mean": "mean", "late": "tokens"}[head.pooling]
+    steps = [read if head.kind == "text" else "each token"]
+    steps += ["linear", head.transform] if head.transform else []
+    steps += ["mean"] if head.pooling == "late" else []
+    shown = ", ".join(head.labels[:limit]) + (" …" if len(head.labels) > limit else "")
+    several = ", any number at once" if head.multi_label else ""
+    of = "a text" if head.kind == "text" else "a token"
+    return f"scores    {' → '.join(steps)} → {len(head.labels)} labels of {of}{several}: {shown}"

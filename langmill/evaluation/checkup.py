@@ -23,6 +23,8 @@ from langmill.evaluation.equivalences import (
     saved_is_original,
     tokenizer_is_transformers,
 )
+from langmill.models.bag import BagConfig
+from langmill.models.heads import HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 from langmill.tokens.tokenizer import Tokenizer
@@ -88,11 +90,17 @@ def describe(checkpoint: Checkpoint) -> str:
             f"{checkpoint.family}, order {config.order}: {format_count(sum(config.ngrams))} n-grams, "
             f"vocabulary {config.vocabulary}"
         )
+    if isinstance(config, BagConfig):
+        return (
+            f"{checkpoint.family}, {config.recipe}: {format_count(sum(config.features))} n-grams, "
+            f"{len(config.head.labels)} labels, vocabulary {config.vocabulary}"
+        )
     inside = stack.kind if isinstance(stack, RecurrentConfig) else f"{stack.heads} heads"
     return (
         f"{checkpoint.family}, {format_count(parameters)} parameters: {stack.layers} layers, "
         f"width {stack.width}, {inside}, context {stack.max_positions}, "
         f"vocabulary {config.vocabulary}"
+        + (f", head for {config.head.kind}" if isinstance(config, HeadedConfig) else "")
     )
 
 

@@ -28,6 +28,8 @@ from langmill.checkpoint.adapters import is_adapter
 from langmill.generation.decoder import TorchDecoder
 from langmill.generation.fast import FastDecoder, obstacle
 from langmill.models.families import FAMILIES, choose_family
+from langmill.models.families.table import head_layout
+from langmill.models.heads import Headed
 from langmill.models.ngram_decoder import NgramDecoder
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -119,13 +121,24 @@ def scores_of(
 ) -> Tensor:
     """Return the scores of ids (B, T), given `source` (B, S) in an encoder-decoder.
 
-    (B, T, V), or the states (B, T, D) of an encoder that scores nothing. valid, source_valid: False at padding.
+    (B, T, V), or the states (B, T, D) of an encoder that scores no tokens. valid, source_valid: False at padding.
     """
     if source is not None:
         return model(source, valid=source_valid, decoder_ids=ids, decoder_valid=valid)
     if not model.config.has_output:
-        return model.encode(ids, valid=valid, starts=starts)
+        states = model.encode(ids, valid=valid, starts=starts)
+        return model.score(states) if isinstance(model, Headed) and not scores_texts(model) else states
     return model(ids, valid=valid, starts=starts)
+
+
+def scores_texts(model: Any) -> bool:
+    """Whether a model scores whole texts, not their tokens."""
+    return isinstance(model, Headed) and model.config.head.kind == "text"
+
+
+def results_of(model: Any, ids: Tensor, source: Tensor | None = None) -> Tensor:
+    """Return what comes out for ids (B, T) in the end: `scores_of`, or (B, L) where texts are scored."""
+    return model(ids) if scores_texts(model) else scores_of(model, ids, source)
 
 
 def tolerance_of(model: Any) -> float:
@@ -137,14 +150,17 @@ def tolerance_of(model: Any) -> float:
 def batched_is_single(model: Any) -> Check:
     """Rows of a batch score as each does by itself."""
     ids, source = draw_ids(model), draw_source(model)
-    together = scores_of(model, ids, source)
-    alone = [scores_of(model, ids[i : i + 1], _rows(source, [i])) for i in range(len(ids))]
+    together = results_of(model, ids, source)
+    alone = [results_of(model, ids[i : i + 1], _rows(source, [i])) for i in range(len(ids))]
     return Check("batched = single", largest_difference(together, torch.cat(alone)), tolerance_of(model))
 
 
 @torch.no_grad()
 def padded_is_unpadded(model: Any) -> Check:
-    """Rows padded on the left or on the right score as without padding; an encoder-decoder's on both sides."""
+    """Rows padded on the left or on the right score as without padding; an encoder-decoder's on both sides.
+
+    Of a model that scores texts the states are compared, and the scores of rows padded on the right.
+    """
     ids, source = draw_ids(model), draw_source(model)
     worst = 0.0
     for left in (False, True):
@@ -155,6 +171,9 @@ def padded_is_unpadded(model: Any) -> Check:
             text = None if wide is None or wide_valid is None else wide[row : row + 1, wide_valid[row]]
             alone = scores_of(model, padded[row : row + 1, valid[row]], text)[0]
             worst = _worse(worst, largest_difference(scores[row, valid[row]], alone))
+        if scores_texts(model) and not left:  # a head's padding is on the right
+            texts = torch.cat([model(padded[row : row + 1, valid[row]]) for row in range(len(ids))])
+            worst = _worse(worst, largest_difference(model(padded, valid=valid), texts))
     return Check("padded = unpadded", worst, tolerance_of(model))
 
 
@@ -169,12 +188,19 @@ def _padded(model: Any, ids: Tensor, step: int, *, left: bool) -> tuple[Tensor, 
     return padded, valid
 
 
+def reads_whole_texts(model: Any) -> str:
+    """Return why a model has no cache, or an empty string if it has one."""
+    if isinstance(model, Headed):
+        return "a model with a head continues no text"
+    return "an encoder reads whole texts" if model.config.decoder is None else ""
+
+
 @torch.no_grad()
 def cached_is_uncached(model: Any) -> Check:
     """A text fed in pieces through the cache scores as in one; rows padded on the left too."""
     name, tolerance = "cached = uncached", tolerance_of(model)
-    if model.config.decoder is None:
-        return Check(name, None, tolerance, "an encoder reads whole texts")
+    if reason := reads_whole_texts(model):
+        return Check(name, None, tolerance, reason)
     tokens = draw_ids(model).shape[1]
     worst = _worse(
         _cached_difference(model, pad=0), _cached_difference(model, pad=min(TOKENS // 3, tokens - 1))
@@ -207,8 +233,8 @@ def _cached_difference(model: Any, *, pad: int) -> float:
 def reordered_is_fresh(model: Any) -> Check:
     """Rows of a cache that are repeated and take each other's places, as beams do, score as read afresh."""
     name, tolerance = "reordered = read afresh", tolerance_of(model)
-    if model.config.decoder is None:
-        return Check(name, None, tolerance, "an encoder reads whole texts")
+    if reason := reads_whole_texts(model):
+        return Check(name, None, tolerance, reason)
     ids, source = draw_ids(model), draw_source(model)
     tokens = ids.shape[1]
     if tokens < 2:
@@ -258,7 +284,7 @@ def fast_is_plain(model: Any) -> Check:
     """The decoder that generation uses on a CPU scores as the model itself does."""
     name, tolerance = "fast decoding = plain", tolerance_of(model)
     ids = draw_ids(model)
-    if reason := obstacle(model, len(ids)):
+    if reason := (isinstance(model, Headed) and reads_whole_texts(model)) or obstacle(model, len(ids)):
         return Check(name, None, tolerance, reason)
     first = max(1, ids.shape[1] - STEPS)
     scores = []
@@ -289,7 +315,7 @@ def saved_is_original(checkpoint: Checkpoint) -> Check:
     with tempfile.TemporaryDirectory(prefix="langmill-doctor-") as folder:
         save_checkpoint(folder, checkpoint)
         again = load_checkpoint(folder, dtype=weight.dtype, device=weight.device)
-        difference = largest_difference(scores_of(again.model, ids, source), scores_of(model, ids, source))
+        difference = largest_difference(results_of(again.model, ids, source), results_of(model, ids, source))
     if checkpoint.tokenizer is not None and (
         again.tokenizer is None or again.tokenizer.fingerprint() != checkpoint.tokenizer.fingerprint()
     ):
@@ -325,16 +351,34 @@ def ours_is_transformers(folder: Path, model: Any, family_name: str = "") -> Che
         return Check(name, None, tolerance, "peft, with which Transformers reads adapters, is not installed")
     family = FAMILIES[family_name] if family_name else choose_family(model.config)
     architecture = family.architecture if model.config.has_output else family.bare
+    if isinstance(model, Headed):
+        architecture = head_layout(family, model.config.head.kind).architecture
+        if is_adapter(folder):
+            return Check(
+                name, None, tolerance, "an adapter's head opens in PEFT alone, told how many labels it has"
+            )
     if not hasattr(module, architecture):
-        return Check(name, None, tolerance, f"transformers has no {family.name}")
+        missing = architecture if isinstance(model, Headed) else family.name
+        return Check(name, None, tolerance, f"transformers has no {missing}")
     kind = getattr(module, architecture)
     theirs = kind.from_pretrained(folder, local_files_only=True, dtype=_weight(model).dtype).eval()
     ids, source = draw_ids(model), draw_source(model)
+    if scores_texts(model):
+        ids = apart_from(ids, theirs.config.pad_token_id, model.config.vocabulary)
     given = {"input_ids": ids} if source is None else {"input_ids": source, "decoder_input_ids": ids}
     found = theirs.to(ids.device)(**given)
-    wanted = found.logits if model.config.has_output else found.last_hidden_state
-    difference = largest_difference(scores_of(model, ids, source), wanted)
+    if isinstance(model, Headed):
+        ends = [found[name] for name in ("start_logits", "end_logits") if name in found]
+        wanted = torch.stack(ends, -1) if ends else found.logits
+    else:
+        wanted = found.logits if model.config.has_output else found.last_hidden_state
+    difference = largest_difference(results_of(model, ids, source), wanted)
     return Check(name, difference, tolerance, f"transformers {module.__version__}")
+
+
+def apart_from(ids: Tensor, padding: int | None, vocabulary: int) -> Tensor:
+    """Return ids without the one by which Transformers finds a text's end; a single row where there is none."""
+    return ids[:1] if padding is None else torch.where(ids == padding, (padding + 1) % vocabulary, ids)
 
 
 def tokenizer_is_transformers(folder: Path, tokenizer: Any, samples: dict[str, str]) -> Check:

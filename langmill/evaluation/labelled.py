@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from langmill.checkpoint import Checkpoint, load_checkpoint
-from langmill.core.config import resolve
+from langmill.core.config import read_yaml, resolve
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say
 from langmill.evaluation.language import need_tokenizer
+from langmill.evaluation.report import overlap_note
+from langmill.evaluation.texts import RUN_FILE, run_data
+from langmill.metrics.association import share_interval
 from langmill.metrics.bootstrap import MINIMUM_UNITS, Interval, PairedDifference
 from langmill.metrics.significance import McNemar, mcnemar, score_difference, score_interval
 from langmill.tasks import find_task, task_of
 from langmill.tasks.assessment import Assessment
+from langmill.tasks.base import Request
+from langmill.tasks.labelled import read_corpus
 from langmill.text.documents import ReadReport, plural
-from langmill.training.settings import DataSettings
+from langmill.training.settings import DataSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -197,7 +203,58 @@ def evaluate_answers(
                 f"{names[0]} is made for {task.name}, {name} for {task_of(other.model)}; they cannot be compared"
             )
         result = add_duel(result, name, task.evaluate(other, examples))
-    return result
+    if references:
+        result = add_baselines(
+            result, task, opened, examples, training_examples(names[0], task, train_data, settings)
+        )
+    return replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
+
+
+def training_examples(
+    name: str, task: Any, train_data: Sequence[str], settings: DataSettings
+) -> tuple[Sequence[Any], str]:
+    """Return what baselines learn from, or nothing and why."""
+    if train_data:
+        return read_examples(task, train_data, settings), ""
+    run_file = Path(name) / RUN_FILE
+    if not run_file.is_file():
+        return (
+            (),
+            f"{name} has no {RUN_FILE}, so what it was trained on is not known; name it with --train-data",
+        )
+    tree = read_yaml(run_file)
+    if tree.get("task") != task.name:
+        return (), f"{run_file} is of a run of {tree.get('task')}"
+    asked = {name: value for name, value in tree.items() if name in ("data", "seed")}
+    request = Request(
+        tuple(tree["files"]),
+        tuple(tree.get("held_out_files") or ()),
+        Path(name),
+        resolve(TrainSettings, asked),
+    )
+    try:
+        return read_corpus(request, task).train, ""
+    except DataError as error:
+        return (), f"what {name} was trained on cannot be read ({error}); name it with --train-data"
+
+
+def add_baselines(
+    evaluation: TaskEvaluation,
+    task: Any,
+    checkpoint: Checkpoint,
+    examples: Sequence[Any],
+    train: tuple[Sequence[Any], str],
+) -> TaskEvaluation:
+    """Say what simple models of the same training data reach."""
+    learned, why_not = train
+    if why_not:
+        return replace(evaluation, notes=(*evaluation.notes, f"no baselines: {why_not}"))
+    say("baselines …")
+    found = []
+    for name, assessment, note in task.baselines(learned, examples, checkpoint.model.config.head):
+        plain = {key: value for key, value in assessment.figures.items() if isinstance(value, (int, float))}
+        found.append(Baseline(name, plain, note))
+    return replace(evaluation, baselines=tuple(found))
 
 
 def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> list[Any]:
@@ -213,10 +270,22 @@ def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> li
 def evaluate_task(name: str, task: Any, checkpoint: Checkpoint, examples: Sequence[Any]) -> TaskEvaluation:
     """Answer all examples and score the answers."""
     found = task.evaluate(checkpoint, examples)
-    interval = None
-    if len(examples) >= MINIMUM_UNITS:
-        interval = score_interval(found.score, len(examples))
-    return TaskEvaluation(name, task.name, found, interval)
+    return TaskEvaluation(name, task.name, found, interval_of(found))
+
+
+def interval_of(found: Assessment) -> Interval | None:
+    """Return the interval of the main figure; None with too few examples.
+
+    Where all examples are right, or none, resampling them says nothing: the interval is then that of a share.
+    """
+    count, hits = len(found.right), int(found.right.sum())
+    if count < MINIMUM_UNITS:
+        return None
+    interval = score_interval(found.score, count)
+    if hits in (0, count) and interval.low == interval.high:
+        low, high = share_interval(hits, count)
+        return replace(interval, low=min(low, interval.low), high=max(high, interval.high))
+    return interval
 
 
 def add_duel(evaluation: TaskEvaluation, name: str, found: Assessment) -> TaskEvaluation:

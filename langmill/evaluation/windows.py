@@ -49,7 +49,8 @@ def choose_reach(model: nn.Module, *, context: int | None = None, stride: int | 
     """
     config: Any = getattr(model, "config", None)
     stack = getattr(config, "decoder", None)
-    if config is not None and (stack is None or getattr(config, "encoder", None) is not None):
+    states_only = not getattr(config, "has_output", True)
+    if config is not None and (stack is None or states_only or getattr(config, "encoder", None) is not None):
         raise ConfigError(
             "the checkpoint does not predict a text's next token; give a decoder, such as `train lm` makes"
         )

@@ -34,8 +34,8 @@ def answer(
     last turn alone fills the context, ConfigError for a model that is no decoder.
     """
     settings = settings or SamplingSettings()
-    if model.config.decoder is None or model.config.encoder is not None:
-        raise ConfigError("a chat needs a decoder; this model is of another kind")
+    if model.config.decoder is None or model.config.encoder is not None or not model.config.has_output:
+        raise ConfigError("a chat needs a decoder that scores tokens; this model is of another kind")
     ids = fitting(tokenizer, messages, model.config.decoder.max_positions, settings.max_tokens)
     rules = rules or TokenRules(ends=() if tokenizer.eos_id is None else (tokenizer.eos_id,))
     end = end_of_answer(tokenizer, messages)

@@ -195,6 +195,8 @@ def prompt_ids(tokenizer: TextCodec, prompt: str | list[int]) -> list[int]:
 def _positions(model: Transformer) -> int:
     if model.config.decoder is None:
         raise ConfigError("an encoder does not generate text; fill in masked tokens with `langmill predict`")
+    if not model.config.has_output:
+        raise ConfigError("this checkpoint scores no tokens to go on with, so it generates no text")
     return model.config.decoder.max_positions
 
 

@@ -119,8 +119,6 @@ def fit_temperature(logits: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """
     values, holds = _pair(logits, truth)
     multilabel = _is_multilabel(truth)
-    # Adding to all logits of an example changes no softmax, but would cost digits in the slope.
-    values = values if multilabel else values - values.max(axis=1, keepdims=True)
     low, high = (math.log(bound) for bound in TEMPERATURES)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

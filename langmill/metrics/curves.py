@@ -103,7 +103,7 @@ def _cumulative(truth: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Floats, Fl
     """Return, by falling threshold, how many positives and how many examples score at least that much."""
     positive, values = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
     assert positive.ndim == 1 and positive.shape == values.shape
-    order = np.argsort(-values, kind="stable")
+    order = np.argsort(-values)
     values = values[order]
     last = np.flatnonzero(np.append(values[1:] != values[:-1], True)[: len(values)])
     right = np.cumsum(positive[order])[last]

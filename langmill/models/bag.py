@@ -1,7 +1,7 @@
 """A linear classifier of bags of n-grams: TF-IDF with logistic regression, NB-SVM, fastText. [models]
 
-Once trained they are all the same: a text's n-grams are looked up, counted and weighted, and each label's logit is a
-sum over them. (fastText too: a linear layer on a mean of vectors is a mean of the vectors' logits.)
+Once fitted they are all the same: a text's n-grams are looked up, counted and weighted, and each label's logit is a
+sum over them. (fastText's too: a linear layer on a mean of vectors is a mean of what it makes of each vector.)
 
 Shape letters: B texts, T tokens, F n-grams of a set, N n-grams found, L labels, V vocabulary.
 """
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.bag_features import Alphabet, Keys, Numbers, all_ngrams
+from langmill.models.heads import HeadConfig
 
 Weighting = Literal["tfidf", "mean"]
 
@@ -28,35 +29,47 @@ Weighting = Literal["tfidf", "mean"]
 class BagConfig:
     """What a linear classifier of n-grams is made of."""
 
-    kind: str
-    """The recipe that it was fitted by; see `bag_fit.RECIPES`."""
+    recipe: str
+    """How it was fitted; see `bag_fit.RECIPES`."""
     vocabulary: int
-    labels: tuple[str, ...]
-    multi_label: bool = False
-    """A text may have any number of labels."""
+    head: HeadConfig
+    """Its labels; the rest is as in any head for texts."""
     words: int
     """Words of the longest n-gram of words."""
     pieces: int
-    """Characters of the longest n-gram of characters; 0: none are used."""
+    """Characters of the longest n-gram of characters; 0: there are none."""
     weighting: Weighting
-    """`tfidf`: (1 + ln count) × scale, each set of a text then made one long. `mean`: count / all of the set."""
+    """What an n-gram's count in a text becomes. `tfidf`: (1 + ln count) × scale, and then all n-grams of words
+    together get the length 1, all n-grams of characters too. `mean`: count / all counts, in each of the two sets."""
     features: tuple[int, int]
     """How many different n-grams of words and of characters it knows."""
 
     def __post_init__(self) -> None:
-        if self.vocabulary < 1 or len(self.labels) < (1 if self.multi_label else 2):
-            raise ConfigError(f"a classifier needs ids and labels, not {self.vocabulary} and {self.labels}")
-        if self.words < 1 or self.pieces < 0 or len(self.features) != 2 or min(self.features) < 0:
+        if self.head.kind != "text":
+            raise ConfigError(f"a bag of n-grams scores labels of texts, not {self.head.kind}")
+        if self.vocabulary < 1 or self.words < 1 or self.pieces < 0 or min(self.features) < 0:
             raise ConfigError(
-                f"words {self.words}, pieces {self.pieces}, features {self.features} do not go together"
+                f"vocabulary {self.vocabulary}, words {self.words}, pieces {self.pieces} and features"
+                f" {self.features} are sizes; vocabulary and words must be at least 1, the others 0"
             )
         if self.weighting not in get_args(Weighting):
             raise ConfigError(
                 f"weighting {self.weighting!r} is not known; it must be one of {', '.join(get_args(Weighting))}"
             )
 
+    @property
+    def output_stack(self) -> BagConfig:
+        """What the stack whose states are scored is made of."""
+        return self
+
     encoder = decoder = None
-    has_output = False
+    has_output = True
+    layers = heads = kv_heads = width = 0
+    """It has none."""
+    segments = 0
+    positions = "relative"
+    max_positions = 1 << 20
+    """Nothing limits a text; so many tokens are more than any has."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class Bags:
     """Where each text's begin in `features`, (B + 1,)."""
     features: Numbers
     """Numbers of known n-grams, each once a text, (N,)."""
-    values: NDArray[np.float32]
+    values: NDArray[np.float64]
     """Their weights in the text, (N,)."""
 
 
@@ -80,16 +93,16 @@ def look_up(keys: Keys, known: Keys) -> Numbers:
 
 
 def weigh(
-    counts: Numbers, rows: Numbers, texts: int, scale: NDArray[np.float32], weighting: str
-) -> NDArray[np.float32]:
+    counts: Numbers, rows: Numbers, texts: int, scale: NDArray[np.float64], weighting: Weighting
+) -> NDArray[np.float64]:
     """Return the weights of n-grams (N,) in their texts `rows` (N,), by how often they are in it.
 
-    scale: of each n-gram, (N,). For `tfidf` as scikit-learn's TfidfVectorizer with `sublinear_tf`.
+    scale: of each n-gram, (N,). `tfidf` is scikit-learn's TfidfTransformer with `sublinear_tf`.
     """
     if weighting == "mean":
-        return (counts / np.maximum(np.bincount(rows, counts, texts), 1)[rows]).astype(np.float32)
+        return counts / np.bincount(rows, counts, texts)[rows]
     raw = (1 + np.log(counts)) * scale
-    return (raw / np.sqrt(np.bincount(rows, raw * raw, texts))[rows]).astype(np.float32)
+    return raw / np.sqrt(np.bincount(rows, raw * raw, texts))[rows]
 
 
 def count_pairs(rows: Numbers, features: Numbers, size: int) -> tuple[Numbers, Numbers, Numbers]:
@@ -107,17 +120,17 @@ class BagClassifier(nn.Module):
     def __init__(self, config: BagConfig) -> None:
         super().__init__()
         self.config = config
-        total, labels = sum(config.features), len(config.labels)
+        total, labels = sum(config.features), len(config.head.labels)
 
         def empty(*shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape, dtype=dtype), requires_grad=False)
 
-        self.folded = empty(config.vocabulary, dtype=torch.int64)
-        self.roles = empty(config.vocabulary, dtype=torch.int64)
-        self.keys = nn.ParameterList(empty(size, dtype=torch.int64) for size in config.features)
-        self.scale = empty(total)
         self.weight = empty(total, labels)
         self.bias = empty(labels)
+        self.scale = empty(total)
+        self.keys = nn.ParameterList(empty(size, dtype=torch.int64) for size in config.features)
+        self.folded = empty(config.vocabulary, dtype=torch.int64)
+        self.roles = empty(config.vocabulary, dtype=torch.int64)
 
     @property
     def alphabet(self) -> Alphabet:
@@ -128,14 +141,15 @@ class BagClassifier(nn.Module):
         """Raise CheckpointError, naming `source`, where the parameters are not those of such a model."""
         folded, roles = self.folded.cpu(), self.roles.cpu()
         within = ((folded >= 0) & (folded < self.config.vocabulary) & (roles >= 0) & (roles <= 2)).all()
-        rising = all((np.diff(keys.cpu().numpy().view(np.uint64)) > 0).all() for keys in self.keys)
+        known = [keys.cpu().numpy().view(np.uint64) for keys in self.keys]
+        rising = all((keys[1:] > keys[:-1]).all() for keys in known)
         if not (within and rising):
             raise CheckpointError(f"{source}: the keys of its n-grams are damaged; copy or save it again")
 
     def bags(self, texts: Sequence[Numbers]) -> Bags:
         """Return the known n-grams of texts of token ids, weighted."""
         config = self.config
-        scale = self.scale.cpu().float().numpy()
+        scale = self.scale.cpu().double().numpy()
         parts, first = [], 0
         for (keys, rows), known in zip(
             all_ngrams(texts, self.alphabet, config.words, config.pieces), self.keys
@@ -153,7 +167,7 @@ class BagClassifier(nn.Module):
         return Bags(starts, features[order], values[order])
 
     def forward(self, ids: Tensor, *, valid: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """Return logits (B, L) of token ids (B, T); valid: (B, T), False at padding. `segments` do not matter.
+        """Return logits (B, L) of token ids (B, T); valid: (B, T), False at padding; segments: not used.
 
         A text without a known n-gram gets the bias: what is likely before anything is read.
         """

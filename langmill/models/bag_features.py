@@ -56,30 +56,26 @@ class Alphabet:
             if tokenizer.is_special(number):
                 roles[number] = SPACE
             elif tokenizer.kind == "char":
-                token = tokenizer.token(number)
-                plain = unicodedata.normalize("NFKC", token).casefold()
+                # Of a character that was not learned the bytes are read: those of ASCII are characters still.
+                character = tokenizer.piece(number).decode(errors="surrogateescape")
+                plain = unicodedata.normalize("NFKC", character).casefold()
                 folded[number] = first.setdefault(plain, number)
-                roles[number] = role_of(token)
+                roles[number] = role_of(character)
         return cls(folded, roles)
 
-    @classmethod
-    def plain(cls, vocabulary: int) -> Alphabet:
-        """Return the alphabet of ids that are a word each."""
-        return cls(np.arange(vocabulary), np.full(vocabulary, SIGN))
 
+def role_of(character: str) -> int:
+    """Return what a character is; a byte that is none by itself (a surrogate here) is a part of a word.
 
-def role_of(token: str) -> int:
-    """Return what the token of a character tokenizer is; a byte (`<0xF0>`) is a part of a word.
-
-    >>> [role_of(token) for token in ["a", "7", " ", "中", "!", "<0xF0>"]]
+    >>> [role_of(character) for character in ["a", "7", " ", "中", "!", chr(0xDCF0)]]
     [1, 1, 0, 2, 2, 1]
     """
-    if token.isspace():
+    if character.isspace():
         return SPACE
-    if len(token) > 1:
-        return LETTER
-    joins = token.isalnum() or token == "_" or unicodedata.category(token).startswith("M")
-    return LETTER if joins and not is_split_han(token) else SIGN
+    joins = (
+        character.isalnum() or character == "_" or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cs")
+    )
+    return LETTER if joins and not is_split_han(character) else SIGN
 
 
 def mix(x: Keys) -> Keys:

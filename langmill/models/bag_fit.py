@@ -1,10 +1,11 @@
 """Fitting linear classifiers of n-grams. [models]
 
-Shape letters: B texts, F features, L labels.
+Shape letters: B texts, F features, L labels, V vocabulary.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +14,72 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from langmill.core.errors import ConfigError, DataError, MissingDependencyError, did_you_mean
 from langmill.models.bag import BagClassifier, BagConfig, Weighting
-from langmill.models.bag_features import Alphabet, Numbers, all_ngrams
+from langmill.models.bag_fasttext import fit_vectors
+from langmill.models.bag_features import Alphabet, Keys, Numbers, all_ngrams
+from langmill.models.bag_linear import choose, fit_classes, fit_each
+from langmill.models.heads import HeadConfig
+
+MOST_FEATURES = 1_000_000
+"""Of a set; where there are more, those of the fewest texts go."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a kind of classifier is made."""
+    """What a kind of classifier looks at."""
 
     words: int
     pieces: int
     weighting: Weighting
 
 
-RECIPES = {"tfidf": Recipe(2, 0, "tfidf"), "pieces": Recipe(2, 5, "tfidf")}
+RECIPES: dict[str, Recipe] = {
+    "tfidf": Recipe(2, 0, "tfidf"),
+    "nbsvm": Recipe(2, 5, "tfidf"),
+    "fasttext": Recipe(2, 5, "mean"),
+}
+"""| kind     | n-grams                        | weights                                                               |
+|----------|--------------------------------|-----------------------------------------------------------------------|
+| tfidf    | of 1 and 2 words               | multinomial logistic regression                                       |
+| nbsvm    | and of 2 to 5 characters       | mean of logistic regressions with and without log-count ratios        |
+| fasttext | the same                       | vectors' means and a linear layer                                     |"""
+LEAST_TEXTS = (1, 2)
+"""An n-gram of words, of characters, that stands in fewer texts is not looked at."""
 
 
+def choose_features(keys: Keys, rows: Numbers, texts: int, least: int) -> tuple[Keys, NDArray[np.float64]]:
+    """Return the keys of the n-grams to look at, rising, and their inverse document frequencies.
+
+    As scikit-learn's with `smooth_idf`: ln((1 + texts) / (1 + texts with it)) + 1.
+    """
+    distinct, numbers = np.unique(keys, return_inverse=True)
+    pairs = np.unique(numbers * texts + rows)
+    found = np.bincount(pairs // texts, minlength=len(distinct))
+    if len(distinct) > MOST_FEATURES:
+        least = max(least, int(np.partition(found, -MOST_FEATURES)[-MOST_FEATURES]) + 1)
+    kept = found >= least
+    return distinct[kept], np.log((1 + texts) / (1 + found[kept])) + 1
+
+
+def check_targets(texts: int, targets: NDArray[Any], labels: Sequence[str]) -> tuple[NDArray[np.bool_], bool]:
+    """Return which labels each text has (B, L), and whether it may have several.
+
+    Raises DataError where there is nothing to learn from.
+    """
+    several = targets.ndim == 2
+    assert len(targets) == texts and (not several or targets.shape[1] == len(labels))
+    members = targets.astype(bool) if several else targets[:, None] == np.arange(len(labels))
+    if not texts:
+        raise DataError("there is no text to fit a classifier to")
+    if not several and members[:, members[0].argmax()].all():
+        raise DataError(
+            f"all rows have the label {labels[members[0].argmax()]!r}; there is nothing to tell apart"
+        )
+    return members, several
+
+
+@torch.no_grad()
 def fit_bag(
     kind: str,
     rows: Sequence[Numbers],
@@ -36,43 +87,68 @@ def fit_bag(
     labels: Sequence[str],
     *,
     alphabet: Alphabet,
-    min_texts: int = 1,
     seed: int = 0,
 ) -> BagClassifier:
+    """Return a classifier of a kind (see `RECIPES`) that was fitted to texts; the same call gives the same bits.
+
+    rows: each text's token ids. targets: the number of each text's label (B,), or whether it has each (B, L).
+    labels: their names. alphabet: what the ids are; see `Alphabet.of`.
+
+    Raises ConfigError for another kind, DataError where all texts have one label, MissingDependencyError without
+    scikit-learn.
+    """
+    if kind not in RECIPES:
+        hint = did_you_mean(kind, RECIPES)
+        raise ConfigError(f"unknown kind of classifier {kind!r}; allowed: {', '.join(RECIPES)}{hint}")
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingDependencyError(
+            f"--model {kind} needs scikit-learn; install it with `pip install 'langmill[viz]'`"
+        )
+    members, several = check_targets(len(rows), targets, labels)
     recipe = RECIPES[kind]
-    blocks = all_ngrams(rows, alphabet, recipe.words, recipe.pieces)
-    known, scales = [], []
-    for keys, where in blocks:
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        pairs = np.unique(inverse * len(rows) + where)
-        texts = np.bincount(pairs // len(rows), minlength=len(distinct))
-        kept = texts >= min_texts
-        known.append(distinct[kept])
-        scales.append(np.log((1 + len(rows)) / (1 + texts[kept])) + 1)
+    sets = all_ngrams(rows, alphabet, recipe.words, recipe.pieces)
+    chosen = [choose_features(*each, len(rows), least) for each, least in zip(sets, LEAST_TEXTS)]
     config = BagConfig(
-        kind=kind,
+        recipe=kind,
         vocabulary=len(alphabet.roles),
-        labels=tuple(labels),
+        head=HeadConfig(kind="text", labels=tuple(labels), multi_label=several),
         words=recipe.words,
         pieces=recipe.pieces,
         weighting=recipe.weighting,
-        features=tuple(map(len, known)),
+        features=(len(chosen[0][0]), len(chosen[1][0])),
     )
     model = BagClassifier(config)
-    model.folded.copy_(torch.from_numpy(alphabet.folded))
-    model.roles.copy_(torch.from_numpy(alphabet.roles))
-    for p, k in zip(model.keys, known):
-        p.copy_(torch.from_numpy(k.view(np.int64)))
-    model.scale.copy_(torch.from_numpy(np.concatenate(scales)))
-    bags = model.bags(rows)
-    from scipy.sparse import csr_matrix
-    from sklearn.linear_model import LogisticRegression
-
-    x = csr_matrix((bags.values, bags.features, bags.starts), shape=(len(rows), sum(config.features)))
-    lr = LogisticRegression(C=10, max_iter=300).fit(x, targets)
-    w, b = lr.coef_, lr.intercept_
-    if len(w) == 1:
-        w, b = np.concatenate([-w / 2, w / 2]), np.concatenate([-b / 2, b / 2])
-    model.weight.copy_(torch.from_numpy(w.T))
-    model.bias.copy_(torch.from_numpy(b))
+    fill(model.folded, alphabet.folded)
+    fill(model.roles, alphabet.roles)
+    for own, (keys, _) in zip(model.keys, chosen):
+        fill(own, keys.view(np.int64))
+    fill(model.scale, np.concatenate([scale for _, scale in chosen]))
+    weight, bias = fit_weights(model, rows, members, seed)
+    fill(model.weight, weight)
+    fill(model.bias, bias)
     return model.eval()
+
+
+def fill(parameter: torch.Tensor, values: NDArray[Any]) -> None:
+    """Set a parameter."""
+    parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+
+
+def fit_weights(
+    model: BagClassifier, rows: Sequence[Numbers], members: NDArray[np.bool_], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the weights (F, L) and biases (L,) for a model that has all else."""
+    from scipy.sparse import csr_array
+
+    kind, several = model.config.recipe, model.config.head.multi_label
+    bags = model.bags(rows)
+    places = bags.features.astype(np.int32), bags.starts.astype(np.int32)  # all that scikit-learn takes
+    x = csr_array((bags.values, *places), shape=(len(rows), len(model.scale)))
+    if kind == "fasttext":
+        return fit_vectors(x, members, several=several, seed=seed)
+    ratios = kind == "nbsvm"
+    c, factor = choose(x, members, several=several, ratios=ratios, seed=seed)
+    if not ratios and not several:
+        return fit_classes(x, members.argmax(1), members.shape[1], c)
+    weight, bias = fit_each(x, members, c, several=several, ratios=ratios, seed=seed)
+    return (weight * factor, bias * factor) if ratios else (weight, bias)

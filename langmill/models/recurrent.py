@@ -267,7 +267,8 @@ class Recurrent(nn.Module):
 
     def score(self, states: Tensor) -> Tensor:
         """Return logits (..., V) for states (..., D)."""
-        return self.output(self.before_output(states))
+        ready = self.before_output(states)  # first: it says so where there is no output layer
+        return self.output(ready)
 
     def new_cache(
         self, batch: int, slots: int, *, memory: Tensor | None = None, memory_valid: Tensor | None = None

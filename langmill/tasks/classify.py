@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,29 @@ from torch import Tensor, nn
 
 from langmill.batches.labelled import LabelledBatch, LabelledRow
 from langmill.checkpoint import Checkpoint
+from langmill.core.config import flatten
 from langmill.core.errors import ConfigError, DataError, did_you_mean
+from langmill.core.log import say
 from langmill.metrics.calibration import expected_calibration_error, probabilities_of
 from langmill.metrics.classification import classification_scores, multilabel_scores
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
 from langmill.objectives.labels import class_loss, several_labels_loss
 from langmill.tasks.assessment import Assessment, ratio_score
+from langmill.tasks.bags import BAGS, FOLLOWED, fit_texts, prepare_bag
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.lm import LanguageModelling
 from langmill.tasks.mlm import MaskedLanguageModelling
 from langmill.tasks.practice import MICRO_TOKENS
-from langmill.text.documents import ReadReport
+from langmill.text.documents import ReadReport, plural
 from langmill.text.labelled import ClassExample, read_classes
 from langmill.text.labelled_rows import LabelledSettings
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
 
+BEST = "nbsvm"
+"""What `--model auto` means where no setting asks for steps."""
 SEVERAL = 0.5
 """Probability from which on a label of several holds."""
 
@@ -92,7 +97,7 @@ class Classifying:
         **MaskedLanguageModelling.families,
         **{name: make for name, make in LanguageModelling.families.items() if name in ("qwen3", "gpt2")},
     }
-    fitted: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = BAGS
     own_settings = "labels"
     by_token = False
 
@@ -102,7 +107,32 @@ class Classifying:
 
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
-        return prepare(request, Classifying(request.settings.labels))
+        settings = choose_model(request)
+        request = replace(request, settings=settings)
+        task = Classifying(settings.labels)
+        return prepare_bag(request, task) if settings.model.family in BAGS else prepare(request, task)
+
+    def baselines(
+        self, train: Sequence[ClassExample], examples: Sequence[ClassExample], head: HeadConfig
+    ) -> Iterator[tuple[str, Assessment, str]]:
+        """Yield what simple models reach: always the commonest label, and TF-IDF with logistic regression."""
+        targets = indicators([example.labels for example in train], head.labels)
+        shares = targets.mean(0)
+        chances = shares if head.multi_label else np.eye(len(shares))[shares.argmax()]
+        always = np.log(np.clip(chances, 1e-9, 1 - 1e-9)) - head.multi_label * np.log1p(
+            -np.clip(chances, 1e-9, 1 - 1e-9)
+        )
+        same = [always.astype(np.float32)] * len(examples)
+        yield "commonest label", self.assess(same, examples, head), ""
+        fitted = fit_texts(
+            "tfidf",
+            [self.texts(example) for example in train],
+            targets if head.multi_label else targets.argmax(1),
+            head,
+        )
+        scores, _ = self.outputs(fitted, [("\n".join(self.texts(example)),) for example in examples])
+        note = f"n-grams of 1 and 2 words, logistic regression, fitted to {plural(len(train), 'example')}"
+        yield "TF-IDF", self.assess(scores, examples, head), note
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
         """See that it is one stack."""
@@ -241,7 +271,7 @@ class Classifying:
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         assert tokenizer is not None
         stack = model.config.output_stack
-        limit = min(stack.max_positions, LONGEST_TOKENS)
+        limit = min(stack.max_positions, LONGEST_TOKENS) if stack.layers else stack.max_positions
         encoded, cut = encode_texts(texts, tokenizer, limit=limit, segments=stack.segments > 1)
         rows = [LabelledRow(ids, np.array(0), kinds) for ids, kinds in encoded]
         found: list[Any] = [None] * len(rows)
@@ -302,6 +332,21 @@ def indicators(wanted: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArra
     for row, held in zip(table, wanted):
         row[[number[label] for label in held]] = True
     return table
+
+
+def choose_model(request: Request) -> TrainSettings:
+    """Return the settings with a model chosen where none is: a classifier of n-grams, which beats small Transformers
+    from scratch on few examples (docs/log.md)."""
+    settings = request.settings
+    given = flatten(settings.model_dump(exclude_defaults=True))
+    if settings.model.family != "auto" or any(
+        name not in FOLLOWED and not name.startswith("data.") for name in given
+    ):
+        return settings
+    say(
+        f"model auto: {BEST}, the best on few examples without a checkpoint to begin --from; or name one with --model"
+    )
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"family": BEST})})
 
 
 def encode_texts(

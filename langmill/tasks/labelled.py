@@ -176,7 +176,13 @@ def read_corpus(request: Request, task: HeadedTask) -> LabelledCorpus:
         str(settings.seed),
         task.name,
     )
-    return LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.spelt)
+    corpus = LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.spelt)
+    if request.content and corpus.content != request.content:
+        raise DataError(
+            f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
+            " the former ones back, or start another run with --from"
+        )
+    return corpus
 
 
 def hold_out(
@@ -228,11 +234,6 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     settings = choose_family(settings, task)
     source = open_source(request, task)
     corpus = read_corpus(request, task)
-    if request.content and corpus.content != request.content:
-        raise DataError(
-            f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
-            " the former ones back, or start another run with --from"
-        )
     head = task.head([*corpus.train, *corpus.held_out], settings)
     tokenizer = open_words(request, corpus, settings, source, task)
     limit = choose_limit(settings, source)
@@ -294,16 +295,23 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         facts={
             "tokens_per_step": plan.settings.batch * course.row_tokens,
             "family": checkpoint.family,
-            "rows": f"{plural(len(corpus.held_out), 'held-out example')}",
-            "split": corpus.split,
-            "corpus": corpus.fingerprint,
-            "content": corpus.content,
-            "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
-            "train_tokens": tokens,
-            "vocabulary": tokenizer.vocabulary_size,
+            **corpus_facts(corpus, tokenizer, tokens),
         },
     )
     return Lesson(job, plan, deadline if plan.expected_seconds else math.inf)
+
+
+def corpus_facts(corpus: LabelledCorpus, tokenizer: Tokenizer, tokens: int) -> dict[str, Any]:
+    """Return what the model card says of the examples."""
+    return {
+        "rows": plural(len(corpus.held_out), "held-out example"),
+        "split": corpus.split,
+        "corpus": corpus.fingerprint,
+        "content": corpus.content,
+        "train_bytes": sum(len(text.encode()) for text in corpus.training_texts()),
+        "train_tokens": tokens,
+        "vocabulary": tokenizer.vocabulary_size,
+    }
 
 
 def open_words(

@@ -27,6 +27,7 @@ from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.classify import Classifying
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.tasks.tags import (
     ALONE,
     Places,
@@ -34,6 +35,7 @@ from langmill.tasks.tags import (
     TagSet,
     decode,
     gathered,
+    leaves_out,
     placed,
     places_of,
     rows_of,
@@ -125,6 +127,13 @@ class Tagging:
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
         return prepare(request, Tagging(request.settings.labels))
+
+    def baselines(
+        self, train: Sequence[TaggedExample], examples: Sequence[TaggedExample], head: HeadConfig
+    ) -> Iterator[tuple[str, Assessment, str]]:
+        """Yield what a dictionary of the spans of `train` reaches."""
+        note = f"the spans of {plural(len(train), 'text')}, wherever they stand"
+        yield "dictionary", assess(tag_by_dictionary(train, examples), examples), note
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
         """See that it is one stack."""
@@ -328,16 +337,6 @@ def given_tags(example: TaggedExample) -> list[str]:
     """Return the tags as the row has them; empty: it has none by name."""
     found = next((example.fields[name] for name in TAGS if name in example.fields), None)
     return found if isinstance(found, list) and all(isinstance(tag, str) for tag in found) else []
-
-
-def leaves_out(example: TaggedExample) -> bool:
-    """Say whether something of a text, white space aside, is in no span."""
-    text, end = example.text, 0
-    for span in (*example.spans, Span(len(text), len(text), "")):
-        if text[end : span.begin].strip():
-            return True
-        end = span.end
-    return False
 
 
 def tags_of_head(model: Any) -> TagSet:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from langmill.tasks.assessment import Assessment
-from langmill.tasks.ner import assess, leaves_out
-from langmill.tasks.tags import pieces
+from langmill.tasks.tags import leaves_out, pieces
 from langmill.text.labelled_spans import TaggedExample
 
 LONGEST_PIECES = 12
 """Words, characters and signs of the longest span that is looked up."""
 
 
-def dictionary_baseline(train: Sequence[TaggedExample], examples: Sequence[TaggedExample]) -> Assessment:
-    """Tag examples by a dictionary of the spans of others, each with its most frequent label, and score that.
+def tag_by_dictionary(
+    train: Sequence[TaggedExample], examples: Sequence[TaggedExample]
+) -> list[list[tuple[int, int, str]]]:
+    """Return the spans of examples by a dictionary of the spans of others, each with its most frequent label.
 
     Of several that begin in one place the longest is taken, from left to right. A span that stands without a label in
     training more often than with one is left out. Where training texts are spans throughout (words, parts of speech)
@@ -35,7 +35,7 @@ def dictionary_baseline(train: Sequence[TaggedExample], examples: Sequence[Tagge
     labels = {text: label for text, label in labels.items() if 2 * right[text] >= said[text]}
     everything = sum((seen for seen in counts.values()), Counter[str]())
     other = "" if any(map(leaves_out, train)) else everything.most_common(1)[0][0]
-    return assess([list(looked_up(example.text, labels, other)) for example in examples], examples)
+    return [list(looked_up(example.text, labels, other)) for example in examples]
 
 
 def looked_up(text: str, labels: Mapping[str, str], other: str = "") -> Iterator[tuple[int, int, str]]:

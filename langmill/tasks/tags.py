@@ -27,6 +27,7 @@ from langmill.metrics.spans import Scheme, find_scheme, spans_to_tags
 from langmill.objectives.crf import best_chain, restricted, span_log_probabilities
 from langmill.tasks.labelled import Encoded
 from langmill.text.labelled_entities import Span
+from langmill.text.labelled_spans import TaggedExample
 from langmill.text.labelled_tags import Shape, shape_of, tagged_spans
 from langmill.text.segmentation import HAN_CHARACTERS
 from langmill.tokens.tokenizer import Tokenizer
@@ -133,6 +134,16 @@ def placed(
             found.append((begin, end, span.label))
             taken = end
     return found, torn
+
+
+def leaves_out(example: TaggedExample) -> bool:
+    """Say whether something of a text, white space aside, is in no span."""
+    text, end = example.text, 0
+    for span in (*example.spans, Span(len(text), len(text), "")):
+        if text[end : span.begin].strip():
+            return True
+        end = span.end
+    return False
 
 
 # ------------------------------------------------------------------------------------------------

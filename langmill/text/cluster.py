@@ -107,13 +107,14 @@ def clean_in_tasks(
     make_steps: Callable[[], Sequence[Step]] = no_steps,
     settings: PipelineSettings | None = None,
     described: dict[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> CleaningReport:
     """Do what `pipeline.clean` does in `tasks` tasks of datatrove, `settings.workers` at a time.
 
     Beside the output stands `….work` until all is done: logs, marks of completed tasks and their shards.
     """
     settings, described = settings or PipelineSettings(), described or {}
-    check_output(paths, output)
+    check_output(paths, output, overwrite=overwrite)
     begin, read = time.perf_counter(), ReadReport()
     read.files = len(expand(paths, report=read))
     steps = StepsFor(make_steps, output, settings.boundary)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from langmill.core.errors import DataError, did_you_mean
-from langmill.core.files import digest
+from langmill.core.errors import ConfigError, DataError, did_you_mean
+from langmill.core.files import check_writable, digest
 from langmill.text.documents import ReadReport
 
 Kind = Literal["text", "jsonl", "json", "csv", "tsv", "parquet"]
@@ -94,7 +94,7 @@ def _named(given: str, report: ReadReport, also: Collection[str]) -> list[Path]:
         if not matches:
             raise DataError(f"{given}: no file matches this pattern")
         return [path for match in matches for path in _file_or_folder(match, report, also)]
-    raise DataError(f"{given}: no such file or folder{_closest(Path(given))}")
+    raise DataError(f"{given}: no such file or folder{closest(Path(given))}")
 
 
 def _file_or_folder(path: Path, report: ReadReport, also: Collection[str]) -> list[Path]:
@@ -113,7 +113,7 @@ def _file_or_folder(path: Path, report: ReadReport, also: Collection[str]) -> li
     raise DataError(f"{path}: a link to something that does not exist")
 
 
-def _closest(path: Path) -> str:
+def closest(path: Path) -> str:
     """Return a hint for the first missing name of `path`, taken from what lies beside it."""
     missing = path
     while not missing.parent.exists():
@@ -182,6 +182,32 @@ def _why_ignored(path: Path, also: Collection[str]) -> str:
     if ending not in also and (ending == ".json" or ending not in ENDINGS):
         return ending or "without ending"
     return ""
+
+
+def check_outputs(
+    outputs: Iterable[Path], *, read: Sequence[str | Path] = (), overwrite: bool = False
+) -> None:
+    """Raise LangmillError, before the work, where a file must not or cannot be written.
+
+    read: the files, folders and globs that the work reads: no output may be one of them or, as the next run would
+    read it too, lie in such a folder. overwrite: replace files that are there.
+    """
+    sources = expand(read) if read else []
+    folders = [Path(os.path.realpath(given)) for given in read if os.path.isdir(given)]
+    for output in outputs:
+        check_writable(output)
+        place = Path(os.path.realpath(output))
+        if output.exists() and any(output.samefile(path) for path in sources):
+            raise DataError(f"{output}: is among the files to be read; choose another -o")
+        if (ending := split_ending(output)[0]) in ENDINGS and ending != ".json":
+            for folder in folders:
+                if place.is_relative_to(folder):
+                    raise DataError(
+                        f"{output}: lies in {folder}, which is read, and would be taken for data the next time;"
+                        " choose another -o"
+                    )
+        if output.exists() and not overwrite:
+            raise ConfigError(f"{output}: exists; pass --overwrite to replace it, or choose another -o")
 
 
 def source_fingerprint(paths: Sequence[str | Path]) -> str:

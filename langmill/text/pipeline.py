@@ -22,16 +22,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from langmill.core.errors import DataError
 from langmill.core.files import PARTIAL, make_folder, write_json
 from langmill.core.log import say
 from langmill.text import duplicates
 from langmill.text.documents import ReadReport
-from langmill.text.paths import expand, split_ending
+from langmill.text.paths import check_outputs, split_ending
 from langmill.text.rows import DocumentWriter, Row, as_reject, is_text_output, json_line, open_writer
 from langmill.text.settings import Level, PipelineSettings
 from langmill.text.shards import Record, merge_arrays, read_counts, read_records
-from langmill.text.sifting import StepsFor, no_steps, numbered_rows, paragraphs, sift, told
+from langmill.text.sifting import StepsFor, check_reading, no_steps, numbered_rows, paragraphs, sift, told
 from langmill.text.steps import Step
 
 EXACT, NEAR, REPEATED = "exact duplicate", "near-duplicate", "only repeated paragraphs"
@@ -58,7 +57,7 @@ class CleaningReport:
     kept: int
     rejected: dict[str, int]
     changes: dict[str, int]
-    """What was changed within documents that passed the steps, by name."""
+    """In how many of the documents that passed the steps something was changed, by name."""
     characters_in: int
     characters_out: int
     ignored: dict[str, int]
@@ -75,14 +74,15 @@ def clean(
     make_steps: Callable[[], Sequence[Step]] = no_steps,
     settings: PipelineSettings | None = None,
     described: dict[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> CleaningReport:
     """Clean the corpus that `paths` name into `output` (.jsonl or .txt, .gz or .zst may follow).
 
-    make_steps: see `sift`. described: the settings of the steps, for the report.
+    make_steps: see `sift`. described: the settings of the steps, for the report. overwrite: replace what is there.
     Beside the output stand `….rejects.jsonl` and `….report.json`. Nothing is there before all is done.
     """
     settings = settings or PipelineSettings()
-    check_output(paths, output)
+    check_output(paths, output, overwrite=overwrite)
     begin, read = time.perf_counter(), ReadReport()
     rows = told(numbered_rows(paths, settings, read))  # looks for the files, before there is one more folder
     make_folder(output.parent)
@@ -97,13 +97,11 @@ def clean(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_output(paths: Sequence[str | Path], output: Path) -> None:
-    """Raise DataError for an output of another format, and where an output or its rejects would be read."""
+def check_output(paths: Sequence[str | Path], output: Path, *, overwrite: bool) -> None:
+    """Raise DataError for an output of another format, and for what `check_outputs` refuses."""
     is_text_output(output)
-    read = expand(paths)
-    for written in (output, beside(output, "rejects.jsonl")):
-        if written.exists() and any(written.samefile(path) for path in read):
-            raise DataError(f"{written}: is among the files to be read; choose another -o")
+    written = (output, beside(output, "rejects.jsonl"), beside(output, "report.json"))
+    check_outputs(written, read=paths, overwrite=overwrite)
 
 
 def beside(output: Path, name: str) -> Path:
@@ -185,7 +183,8 @@ class _Settling:
         self._named = set(
             np.unique(np.concatenate([x[x != own] for x in (verdicts.exact, verdicts.near)])).tolist()
         )
-        self.removed = 0
+        self.shortened = 0
+        """Documents that lost a paragraph."""
 
     def __call__(self, record: Record) -> Settled:
         """Return what becomes of a row."""
@@ -206,7 +205,7 @@ class _Settling:
         text = without(tree["text"], paragraphs(tree["text"], self._settings), goes)
         if not text.strip():
             return self._reject(record, REPEATED, "")
-        self.removed += int(goes.sum())
+        self.shortened += 1
         return Settled(json_line(tree | {"text": text}), characters=len(text))
 
     def _reject(self, record: Record, reason: str, first: str) -> Settled:
@@ -244,9 +243,10 @@ def settle(
     described: dict[str, Any],
 ) -> CleaningReport:
     """Write output, rejects and report from the shards that all rows were sifted into."""
+    counts = read_counts(folders)
+    check_reading(counts.read - counts.unread.total(), counts.unread, read, settings, "clean")
     say("looking for duplicates …" if settings.dedup != "none" else "writing …")
     settling = _Settling(judge(merge_arrays(folders, folders[0].parent), settings), settings)
-    counts = read_counts(folders)
     rejected = counts.rejected.copy()
     examples: dict[str, Example] = {}
     kept = characters = 0
@@ -265,8 +265,8 @@ def settle(
                 writer.write(settled.line)
                 kept += 1
                 characters += settled.characters
-    if settling.removed:
-        counts.changes["repeated paragraph"] += settling.removed
+    if settling.shortened:
+        counts.changes["repeated paragraphs"] += settling.shortened
     report = CleaningReport(
         str(output), str(rejects), read.files, counts.read, kept, dict(rejected.most_common()),
         dict(counts.changes.most_common()), counts.characters_in, characters, dict(read.ignored),

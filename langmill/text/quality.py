@@ -44,7 +44,7 @@ from langmill.text.steps import Outcome
 from langmill.text.stop_words import stop_word_languages, stop_words
 
 REASONS: dict[str, str] = {
-    "basic: empty": "no letter and no digit",
+    "basic: no letters": "no letter and no digit",
     "basic: too short": "fewer letters and digits than asked for",
     "basic: symbols": "too few letters and digits among its signs",
     "basic: repetition": "the same over and over: compression makes almost nothing of it",
@@ -150,7 +150,7 @@ def basic(measured: Measured, limits: BasicSettings) -> str:
     """Return why a text is none: too short, signs only, or one thing over and over."""
     kinds, text = measured.kinds, measured.text
     if not kinds.words:
-        return "basic: empty"
+        return "basic: no letters"
     if kinds.words < limits.min_letters:
         return "basic: too short"
     if kinds.words < limits.min_letter_share * kinds.visible:

@@ -155,7 +155,7 @@ class _Faults:
         place = f"{self._path}:{line}"
         if self._fail:
             raise DataError(f"{place}: {fault}; or leave such rows out with --on-bad-row skip")
-        self._report.skip(reason, place)
+        self._report.skip(reason, place, fault)
 
 
 def _row_groups(path: Path, found: Iterable[Row], faults: _Faults) -> Iterator[Group]:

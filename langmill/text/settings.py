@@ -16,7 +16,7 @@ class ReadingSettings(Settings):
     """How a corpus is read."""
 
     boundary: Boundary = "auto"
-    """What is a document in a text file: the file, a line, or what stands between blank lines."""
+    """What is a document in a text file: the file (auto does so too), a line, or what stands between blank lines."""
     text_field: str = "text"
     """The field or column of rows that holds the text."""
     encoding: str = "utf-8"
@@ -31,7 +31,8 @@ class PipelineSettings(ReadingSettings):
     """What counts as a duplicate, and who does the work."""
 
     dedup: Level = "near"
-    """Which documents go because an earlier one is alike: equal ones, or also near-duplicates."""
+    """Which documents go because an earlier one is alike: equal ones, or also near-duplicates. They are compared as
+    they are written, with placeholders: texts that differ only in a telephone number are then equal."""
     threshold: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of the five-token shingles from which on texts are near-duplicates."""
     paragraphs: Level = "none"

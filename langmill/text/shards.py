@@ -42,14 +42,17 @@ class Counts:
     read: int = 0
     characters_in: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    """Those of the rejected rows that could not be read."""
     changes: Counter[str] = field(default_factory=Counter)
-    """What was changed within kept rows, by name."""
+    """In how many kept rows something was changed, by name."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
             self.read + other.read,
             self.characters_in + other.characters_in,
             self.rejected + other.rejected,
+            self.unread + other.unread,
             self.changes + other.changes,
         )
 
@@ -91,9 +94,10 @@ class ShardWriter:
         kept = not outcome.reason
         if kept:
             line = as_json(Row(outcome.text, row.source, row.fields))
-            self.counts.changes.update(outcome.counts)
+            self.counts.changes.update(outcome.counts.keys())
         else:
             self.counts.rejected[outcome.reason] += row.part == 0
+            self.counts.unread[outcome.reason] += row.part == 0 and bool(row.reason)
             line = as_reject(row, outcome.reason)
         head = f"{number}\t{'K' if kept else 'R'}\t{len(outcome.text)}\t{json.dumps(row.source)}\t"
         self._rows.write(head.encode() + line)
@@ -110,7 +114,9 @@ def read_counts(folders: Sequence[Path]) -> Counts:
     for folder in folders:
         tree = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
         total += Counts(
-            tree["read"], tree["characters_in"], Counter(tree["rejected"]), Counter(tree["changes"])
+            tree["read"],
+            tree["characters_in"],
+            *(Counter(tree[name]) for name in ("rejected", "unread", "changes")),
         )
     return total
 

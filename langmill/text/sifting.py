@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from langmill.core.errors import LangmillError
-from langmill.core.log import say
+from langmill.core.errors import DataError, LangmillError
+from langmill.core.log import say, warn
 from langmill.text import duplicates
 from langmill.text.documents import ReadReport
 from langmill.text.readers import Boundary, read_documents
@@ -51,6 +51,26 @@ def numbered_rows(
         report=report,
     )
     return enumerate(whole_rows(documents, maximum_characters=settings.maximum_characters))
+
+
+def check_reading(
+    documents: int, unread: Mapping[str, int], report: ReadReport, settings: ReadingSettings, purpose: str
+) -> None:
+    """Raise DataError where no document was read, and warn where most rows lack the field of the text.
+
+    unread: reason → rows that could not be read. purpose: what was to be done with documents.
+    """
+    if not documents:
+        faults = [fault for kept in report.faults.values() for fault in kept]
+        found = [f"{n:,} {reason} (first: {report.first.get(reason, '?')})" for reason, n in unread.items()]
+        raise DataError(
+            f"no document to {purpose}: {', '.join(faults[:1] or found) or 'the files are empty'}"
+        )
+    if (missing := unread.get("missing field", 0)) > documents:
+        warn(
+            f"{missing:,} rows have no field {settings.text_field!r} and are left out, more than the {documents:,}"
+            " that have it; name the right one with --text-field"
+        )
 
 
 def told(rows: Iterable[tuple[int, Row]], *, every_seconds: float = 10.0) -> Iterator[tuple[int, Row]]:

@@ -11,6 +11,8 @@ The corpus is read twice. In memory are about 100 bytes a document, and each dif
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,11 +27,14 @@ from langmill.core.files import make_folder, write_json
 from langmill.core.log import say, warn
 from langmill.text import duplicates
 from langmill.text.documents import ReadReport
+from langmill.text.formats import shown
 from langmill.text.holdout import digest_number
+from langmill.text.paths import check_outputs
 from langmill.text.rows import Row, as_json, as_reject, open_writer
 from langmill.text.settings import SplitSettings
-from langmill.text.sifting import batches, numbered_rows
+from langmill.text.sifting import batches, check_reading, numbered_rows
 
+_ISO_TIME = re.compile(r"\d{4}([-/.]\d{2}([-/.]\d{2}([T ]\d{2}:?\d{2}.*)?)?)?\Z")
 Labels = npt.NDArray[np.int64]
 
 
@@ -78,24 +83,44 @@ def parse_parts(parts: str) -> dict[str, float]:
     return shares
 
 
-def split(paths: Sequence[str | Path], folder: Path, *, settings: SplitSettings) -> SplitReport:
-    """Write the parts of a corpus to `folder` as NAME.jsonl, what cannot be read to rejects.jsonl, and report.json."""
+def split(
+    paths: Sequence[str | Path], folder: Path, *, settings: SplitSettings, overwrite: bool = False
+) -> SplitReport:
+    """Write the parts of a corpus to `folder` as NAME.jsonl, what cannot be read to rejects.jsonl, and report.json.
+
+    overwrite: replace those of an earlier split.
+    """
     shares = parse_parts(settings.parts)
+    names = [f"{name}.jsonl" for name in (*shares, "rejects")]
+    check_outputs([folder / name for name in (*names, "report.json")], read=paths, overwrite=overwrite)
     make_folder(folder)
     survey = _Survey(settings)
-    for batch in batches(numbered_rows(paths, settings, ReadReport())):
+    read = ReadReport()
+    for batch in batches(numbered_rows(paths, settings, read)):
         survey.add([row for _, row in batch if not row.reason])
-    if not survey.labels:
-        raise DataError("no document to split; expected at least one with text in it")
+    check_reading(len(survey.labels), read.skipped, read, settings, "split")
     say("dealing out …")
     units = survey.units()
     chosen = assign(units, survey.keys(units), survey.labels, list(shares.values()))
     report = _write(paths, folder, settings, shares, chosen, len(np.unique(units)))
     for name, part in report.parts.items():
-        if not part.documents:
-            warn(f"part {name} is empty: {report.units:,} documents or groups are too few for its share")
+        tell_share(name, part, report, settings)
     write_json(folder / "report.json", asdict(report) | {"settings": settings.model_dump(mode="json")})
     return report
+
+
+def tell_share(name: str, part: Part, report: SplitReport, settings: SplitSettings) -> None:
+    """Warn of a part that is empty, or a quarter and a document off its share."""
+    total = sum(each.documents for each in report.parts.values())
+    wanted = part.share * total
+    if not part.documents:
+        warn(f"part {name} is empty: {report.units:,} documents or groups are too few for its share")
+    elif abs(part.documents - wanted) > max(1, wanted / 4):
+        warn(
+            f"part {name} has {part.documents / total:.1%} of the documents where {part.share:.1%} were asked for:"
+            f" what stays together makes {report.units:,} groups of unequal size"
+            + ("" if settings.time_field else "; another --seed may come nearer")
+        )
 
 
 class _Survey:
@@ -164,9 +189,17 @@ def _time(row: Row, name: str) -> float | str:
     """Return a time as a number where it is one, else as text, which ISO 8601 puts in order."""
     value = _value(row, name)
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        return str(value)
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    if not _ISO_TIME.match(str(value)):
+        raise DataError(
+            f"{row.source}: field {name!r} is {shown(value)}, expected a time: a number, or such as 2024-05-01 or"
+            " 2024-05-01T12:30"
+        )
+    return str(value)
 
 
 def assign(

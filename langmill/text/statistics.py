@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from langmill.core.errors import DataError
 from langmill.text.characters import Kinds, count_kinds
 from langmill.text.documents import ReadReport
 from langmill.text.duplicates import Sketches
 from langmill.text.rows import TOO_LONG, Row
 from langmill.text.settings import StatisticsSettings
-from langmill.text.sifting import Batch, batches, numbered_rows
+from langmill.text.sifting import Batch, batches, check_reading, numbered_rows
 from langmill.text.words import tokenise
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -175,8 +174,7 @@ def statistics(
     for batch in batches(numbered_rows(paths, settings, read)):
         survey.add(batch)
     documents = len(survey.lengths["characters"])
-    if not documents:
-        raise DataError("no document to measure; expected at least one with text in it")
+    check_reading(documents, survey.rejected, read, settings, "measure")
     vocabulary, total = survey.vocabulary, {name: sum(lengths) for name, lengths in survey.lengths.items()}
     ordered = vocabulary.counts.most_common()
     frequencies = _curve([count for _, count in ordered])

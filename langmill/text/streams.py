@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from langmill.core.errors import ConfigError, DataError, MissingDependencyError, did_you_mean
 from langmill.text.documents import PART_CHARACTERS
-from langmill.text.paths import split_ending
+from langmill.text.paths import closest, split_ending
 
 BLOCK_BYTES = 1 << 20
 _ZSTD_INPUT_BYTES = 1 << 12  # small, because a few bytes can stand for a long repetition
@@ -97,6 +97,8 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
                 yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or not gzip data ({error})") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file{closest(path)}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 

@@ -91,7 +91,9 @@ def split_labels(text: str) -> tuple[list[str], str]:
     return (found[0].split(), text[found.end() :]) if found else ([], text)
 
 
-def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -> Iterator[list[Tagged]]:
+def read_tagged(
+    path: Path | str, *, separator: str = "", tag_column: int = 0, encoding: str = "utf-8"
+) -> Iterator[list[Tagged]]:
     """Yield the sentences of a file in columns (by its ending: COLUMN_ENDINGS) or of a line of tagged words each.
 
     tag_column: the column of the tags, from 1; 0: the last, in `.conllu` the fourth. Raises DataError with
@@ -100,10 +102,10 @@ def read_tagged(path: Path | str, *, separator: str = "", tag_column: int = 0) -
     path = Path(path)
     if split_ending(path)[0] in COLUMN_ENDINGS:
         word, tag = columns_of(path, tag_column)
-        for sentence in read_columns(path, needed=max(word, tag, 1) + 1):
+        for sentence in read_columns(path, needed=max(word, tag, 1) + 1, encoding=encoding):
             yield [(row[word], row[tag]) for row in sentence.rows]
         return
-    lines = text_lines(path, encoding="utf-8")
+    lines = text_lines(path, encoding=encoding)
     sample = list(itertools.islice(lines, SAMPLE_LINES))
     try:
         separator = separator or separator_of(line.text for line in sample if not line.fault)

@@ -49,6 +49,8 @@ class WordSettings(Settings):
     """The column of the tags, from 1.  [default: the last; .conllu: 4]"""
     text_field: str = "text"
     """The field or column of rows that holds the text."""
+    encoding: str = "utf-8"
+    """Encoding of files without a byte order mark."""
     label_field: str = ""
     """Write the class label in this field before a row's words, as fastText has it (__label__NAME); the row is then one
     line, and so is a line of text that begins with __label__ anyway."""
@@ -106,6 +108,8 @@ def write_words(paths: Sequence[str], settings: WordSettings, stream: IO[bytes])
             report.sentences += 1
             report.words += len(words)
             stream.write((" ".join([*labels, *words]) + "\n").encode("utf-8", "backslashreplace"))
+    if not report.sentences:
+        raise DataError(f"no word to write: {read}")
     report.read = str(read)
     return report
 
@@ -122,10 +126,10 @@ def word_lines(paths: Sequence[str], settings: WordSettings, report: ReadReport)
     segment: Segmenter | None = dictionary_segmenter(settings.dictionary) if settings.dictionary else None
     documents = read_documents(
         paths,
-        boundary="line",
         text_field=settings.text_field,
+        encoding=settings.encoding,
         on_bad_row=settings.on_bad_row,
-        keep_fields=bool(settings.label_field),
+        keep_fields=True,
         report=report,
     )
     for text, labels in labelled(documents, settings.label_field):
@@ -136,8 +140,8 @@ def word_lines(paths: Sequence[str], settings: WordSettings, report: ReadReport)
 def labelled(documents: Iterable[Document], label_field: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each sentence, and each text with a label with its labels; what a long document's parts cut is joined."""
     held = ""
-    for document in documents:
-        labels, text = split_labels(document.text) if document.part == 0 else ([], document.text)
+    for document, text, begins, ends in pieces(documents):
+        labels, text = split_labels(text) if begins else ([], text)
         if label_field and document.fields is not None:
             if label_field not in document.fields:
                 hint = did_you_mean(label_field, document.fields)
@@ -149,8 +153,24 @@ def labelled(documents: Iterable[Document], label_field: str) -> Iterator[tuple[
             yield text, labels
             continue
         found = sentences(held + text)
-        held = found.pop() if found and not document.last else ""
+        held = found.pop() if found and not ends else ""
         yield from ((sentence, []) for sentence in found)
+
+
+def pieces(documents: Iterable[Document]) -> Iterator[tuple[Document, str, bool, bool]]:
+    """Yield rows whole and text files line by line; with each text, whether a row or line begins and ends with it."""
+    begins = True
+    for document in documents:
+        if document.fields is not None:
+            yield document, document.text, document.part == 0, document.last
+            continue
+        *lines, rest = document.text.split("\n")
+        for line in lines:
+            yield document, line, begins, True
+            begins = True
+        if rest or not begins:
+            yield document, rest, begins, document.last
+            begins = document.last
 
 
 def tagged_lines(
@@ -160,7 +180,7 @@ def tagged_lines(
     stops = frozenset[str]().union(*map(stop_words, languages))
     for path in expand(paths, report=report):
         report.files += 1
-        for found in read_tagged(path, tag_column=settings.tag_column):
+        for found in read_tagged(path, tag_column=settings.tag_column, encoding=settings.encoding):
             report.documents += 1
             kept = [(word, tag) for word, tag in found if not is_stop_word(word, stops)]
             yield Line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -165,6 +166,27 @@ def is_factor(name: str) -> bool:
     return name.rpartition(".")[2] in LOW_RANK
 
 
+BLOCK = re.compile(r"(?:blocks|layers)\.(\d+)\.")
+
+
+def depth_shares(model: nn.Module, decay: float) -> dict[str, float]:
+    """Return the share of the learning rate that each weight below the head moves by: decay^(blocks above it).
+
+    Lower layers know what holds for all text and move less (Howard and Ruder 2018, arXiv:1801.06146, section 3.2;
+    Clark et al. 2020, arXiv:2003.10555, section 3.3). Embeddings lie below the first block; what stands in no block
+    and behind them (a final norm, a head) moves as told. decay 1: no shares.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    blocks = {name: int(match[1]) for name in names if (match := BLOCK.search(name))}
+    if decay == 1 or not blocks:
+        return {}
+    count = 1 + max(blocks.values())
+    depth = {name: count - 1 - number for name, number in blocks.items()}
+    under = ("embed.", "positions.", "segments.", "input_norm.")
+    depth |= {name: count for name in names if name not in blocks and any(part in name for part in under)}
+    return {name: decay**above for name, above in depth.items()}
+
+
 def make_optimizer(
     model: nn.Module,
     *,
@@ -174,32 +196,33 @@ def make_optimizer(
     weight_decay: float,
     betas: tuple[float, float],
     momentum: float,
+    layer_decay: float = 1.0,
 ) -> Muon:
     """Return an optimiser over the trainable weights of `model`.
 
     kind: "muon" (matrices by Muon at `matrix_learning_rate`, the rest by AdamW at `learning_rate`)
     or "adamw" (everything by AdamW at `learning_rate`), matrices in `rate_shares` at that share of it. weight_decay falls on matrices only, never
-    on norms and biases; embeddings are spared too.
+    on norms and biases; embeddings are spared too. layer_decay: see `depth_shares`.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    shares = rate_shares(model)
-    matrices: dict[float, list[nn.Parameter]] = defaultdict(list)
-    for name, p in named:
-        if is_matrix(name, p, model):
-            matrices[shares.get(name, 1.0)].append(p)
-    factors = [p for name, p in named if is_factor(name)]
-    rest = [p for name, p in named if not is_matrix(name, p, model) and not is_factor(name)]
+    shares, depths = rate_shares(model), depth_shares(model, layer_decay)
     adamw = {"kind": "adamw", "betas": betas, "lr": learning_rate}
-    if kind == "muon":
-        first: dict[str, Any] = {"kind": "muon", "lr": matrix_learning_rate, "momentum": momentum}
-    else:
-        first = dict(adamw)
+    muon: dict[str, Any] = {"kind": "muon", "lr": matrix_learning_rate, "momentum": momentum}
+    first = muon if kind == "muon" else adamw
+    grouped: dict[tuple[int, float], list[nn.Parameter]] = defaultdict(list)
+    for name, p in named:
+        matrix = is_matrix(name, p, model)
+        share = depths.get(name, 1.0) * (shares.get(name, 1.0) if matrix else 1.0)
+        grouped[0 if matrix else 1 if is_factor(name) else 2, share].append(p)
+    forms: tuple[dict[str, Any], ...] = (
+        {**first, "weight_decay": weight_decay},
+        {**adamw, "weight_decay": weight_decay},
+        adamw,
+    )
     groups = [
-        {**first, "lr": share * first["lr"], "params": some, "weight_decay": weight_decay}
-        for share, some in matrices.items()
+        {**forms[form], "lr": share * forms[form]["lr"], "params": some}
+        for (form, share), some in sorted(grouped.items(), key=lambda item: item[0][0])
     ]
-    groups += [{**adamw, "params": factors, "weight_decay": weight_decay}] if factors else []
-    groups += [{**adamw, "params": rest}] if rest else []
     for group in groups:
         group["initial_lr"] = group["lr"]
     return Muon(groups)
@@ -215,4 +238,5 @@ def optimizer_of(model: nn.Module, wanted: OptimizerSettings) -> Muon:
         weight_decay=wanted.weight_decay,
         betas=(wanted.beta1, wanted.beta2),
         momentum=wanted.momentum,
+        layer_decay=wanted.layer_decay,
     )

@@ -147,6 +147,8 @@ class OptimizerSettings(Settings):
     """Muon's averaging of gradients."""
     clip: float = Field(1.0, ge=0)
     """Largest norm of the whole gradient; 0: no clipping."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Share of its rate that each block has of that of the block above; 1: all alike. For --from often 0.8 to 0.95."""
     schedule: Literal["wsd", "cosine"] = "wsd"
     """wsd: warm up, stay, decay linearly. cosine: warm up, then half a cosine."""
     warmup: float = Field(0.02, ge=0, le=1)

@@ -133,9 +133,8 @@ class Tracker:
             return
         self.window = None
         self.write("held_out", step, metrics)
-        say(
-            f"held-out at step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        )
+        where = f" at step {step}" if self.job else ""
+        say(f"held-out{where}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         if sample:
             say("    " + sample.replace("\n", "\n    "))
             self._append({"kind": "sample", "step": step, "text": sample})

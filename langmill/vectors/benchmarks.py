@@ -130,9 +130,12 @@ def read_test(path: Path | str) -> Pairs | Questions:
     path = Path(path)
     rows: list[tuple[int, list[str]]] = []
     separator: str | None = None
-    for number, text, _, fault in text_lines(path, encoding="utf-8"):
-        if fault:
-            raise DataError(f"{path}:{number}: {fault}")
+    for number, text, reason, _ in text_lines(path, encoding="utf-8"):
+        if reason:
+            raise DataError(
+                f"{path}:{number}: {reason}; expected a set of pairs or analogies: UTF-8 text with two words and a"
+                " score, or four words, a line"
+            )
         if not rows:
             separator = "\t" if "\t" in text else "," if text.count(",") > 1 else None
         if text.strip():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.files import atomic_write
 from langmill.core.log import warn
-from langmill.text.paths import split_ending
+from langmill.text.paths import closest, split_ending
 from langmill.text.streams import text_lines
 from langmill.vectors.arrays import read_npz, read_safetensors, write_npz, write_safetensors
 from langmill.vectors.binary import read_binary, write_fasttext, write_word2vec
@@ -48,12 +48,22 @@ def write_vectors(path: Path | str, vectors: WordVectors) -> None:
     }
     check_ending(path)
     check(path, vectors, any_word=ending in (".npz", ".safetensors"))
-    if vectors.subwords and ending in (".vec", ".txt"):
-        warn(
-            f"{path}: text has no room for the vectors of pieces of words, so that unknown words will have none;"
-            " .bin, .npz and .safetensors keep them"
-        )
+    if vectors.subwords and not keeps_pieces(path):
+        warn_of_lost_pieces(path)
     atomic_write(path, lambda aside: writers[ending](aside, vectors))
+
+
+def keeps_pieces(path: Path) -> bool:
+    """Tell whether a file has room for the vectors of pieces of words."""
+    return path.suffix.lower() not in (".vec", ".txt")
+
+
+def warn_of_lost_pieces(path: Path) -> None:
+    """Warn of what a file of text leaves out."""
+    warn(
+        f"{path}: text has no room for the vectors of pieces of words, so that unknown words will have none;"
+        " .bin, .npz and .safetensors keep them"
+    )
 
 
 def check_ending(path: Path) -> None:
@@ -105,6 +115,8 @@ def read_vectors(path: Path | str, *, wanted: Container[str] | None = None) -> W
     it should.
     """
     path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file{closest(path)}")
     ending, packed = split_ending(path)
     readers: dict[str, Callable[[Path], WordVectors]] = {
         ".bin": read_binary,
@@ -131,10 +143,13 @@ def read_text(path: Path, *, wanted: Container[str] | None = None) -> WordVector
     index: dict[str, int] = {}
     matrix = np.empty((0, 0), np.float32)
     width = announced = total = repeated = 0
-    for number, text, _, fault in text_lines(path, encoding="utf-8"):
+    for number, text, reason, _ in text_lines(path, encoding="utf-8"):
         where = f"{path}:{number}"
-        if fault:
-            raise DataError(f"{where}: {fault}")
+        if reason:
+            raise DataError(
+                f"{where}: {reason}; expected a file of word vectors: UTF-8 text with a word and its numbers a line,"
+                f" or another form by its ending: {' '.join(ENDINGS)}"
+            )
         text = text.rstrip(" ")
         if number == 1:
             head = text.split(" ")
@@ -166,7 +181,8 @@ def read_text(path: Path, *, wanted: Container[str] | None = None) -> WordVector
 
 def tell_repeated(path: Path, count: int) -> None:
     """Warn of words that come again."""
-    warn(f"{path}: {count:,} words come again; the first vector of each counts")
+    again = "1 word comes again" if count == 1 else f"{count:,} words come again"
+    warn(f"{path}: {again}; the first vector of each counts")
 
 
 def split(text: str, width: int, where: str) -> tuple[str, list[str]]:

@@ -116,17 +116,16 @@ def train(
 
     saved = time.monotonic()
     try:
-        while progress.epoch < settings.epochs:
+        while progress.epoch < settings.passes:
             train_epoch(table, settings, arrays, progress)
-            say(f"epoch {progress.epoch}/{settings.epochs}: loss {progress.losses[-1]:.4f}")
-            if progress.epoch < settings.epochs and time.monotonic() - saved > resuming.SAVE_SECONDS:
+            say(f"epoch {progress.epoch}/{settings.passes}: loss {progress.losses[-1]:.4f}")
+            if progress.epoch < settings.passes and time.monotonic() - saved > resuming.SAVE_SECONDS:
                 save()
                 saved = time.monotonic()
     except (KeyboardInterrupt, SystemExit):
         save()
         if state is not None:
-            stopped = describe(table, settings, progress)
-            say(f"stopped at {stopped}; go on with the same command and --resume")
+            say(f"stopped at {describe(table, settings, progress)}; the state is in {state}")
         raise
 
 
@@ -148,7 +147,7 @@ def train_epoch(table: Cooccurrences, settings: VectorSettings, arrays: Arrays, 
             raise interruption
         if (seconds := time.monotonic() - said) > resuming.SPEAK_SECONDS:
             speed = done / seconds
-            left = len(table.pairs) * (settings.epochs - progress.epoch) - int(table.ends[progress.block - 1])
+            left = len(table.pairs) * (settings.passes - progress.epoch) - int(table.ends[progress.block - 1])
             say(
                 f"{describe(table, settings, progress)}; {format_count(speed)} pairs/s,"
                 f" {format_seconds(left / speed)} left"
@@ -198,4 +197,4 @@ def train_block(
 def describe(table: Cooccurrences, settings: VectorSettings, progress: Progress) -> str:
     """Say how far training has come."""
     share = progress.block / len(table.ends)
-    return f"epoch {progress.epoch + 1}/{settings.epochs}, {100 * share:.0f} % of it done"
+    return f"epoch {progress.epoch + 1}/{settings.passes}, {100 * share:.0f} % of it done"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from langmill.core.errors import ConfigError, DataError, MissingDependencyError
 from langmill.core.files import atomic_write
-from langmill.core.log import warn
+from langmill.core.log import say, warn
 from langmill.vectors.query import vectors_of
 from langmill.vectors.table import WordVectors, unit
 
@@ -67,6 +67,7 @@ def project(rows: NDArray[np.float32], *, method: Projection = "pca", seed: int 
     """Return points of a plane (words, 2) for rows (words, width)."""
     if method == "pca":
         return principal_components(rows)
+    say(f"{method.upper()} of {len(rows):,} words …")
     try:
         if method == "tsne":
             from sklearn.manifold import TSNE

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from langmill.core.config import resolve
+from langmill.core.config import option_name
 from langmill.core.errors import CheckpointError
 from langmill.core.files import atomic_folder, read_json, write_json
 from langmill.vectors.settings import VectorSettings
@@ -27,6 +27,7 @@ def facts_of(settings: VectorSettings, losses: list[float]) -> dict[str, str]:
         name: str(value) for name, value in settings.model_dump(mode="json").items() if value is not None
     }
     return facts | {
+        "epochs": str(settings.passes),
         "alpha": f"{settings.learning_rate:g}",
         "threads": str(settings.workers),
         "loss": " ".join(f"{loss:.6f}" for loss in losses),
@@ -59,16 +60,12 @@ def load(
     if not (folder / "state.json").is_file():
         raise CheckpointError(f"{folder}: there is no state of an interrupted run; leave out --resume")
     record = read_json(folder / "state.json")
-    then = resolve(VectorSettings, record["settings"], source=str(folder))
-    changed = [
-        name
-        for name in VectorSettings.model_fields
-        if name not in FREE and getattr(then, name) != getattr(settings, name)
-    ]
+    then, now = record["settings"], settings.model_dump(mode="json")
+    changed = [name for name in now if name not in FREE and then.get(name) != now[name]]
     if changed:
         raise CheckpointError(
             f"{folder}: is of a run with other settings: "
-            + ", ".join(f"--{name.replace('_', '-')} {getattr(then, name)}" for name in changed)
+            + ", ".join(f"{option_name(name)} {then.get(name) or 'left out'}" for name in changed)
             + "; give the same, or leave out --resume"
         )
     if record["corpus"] != fingerprint:

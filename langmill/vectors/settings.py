@@ -6,9 +6,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from langmill.core.config import Settings
+from langmill.core.config import Settings, option_name
+from langmill.core.errors import ConfigError
 
 Method = Literal["skipgram", "cbow", "fasttext", "glove"]
+PREDICTING: tuple[Method, ...] = ("skipgram", "cbow", "fasttext")
+FOLLOWED: dict[str, tuple[Method, ...]] = {
+    **dict.fromkeys(("negative", "hs", "sample", "min_alpha"), PREDICTING),
+    **dict.fromkeys(("predict", "shortest", "longest", "buckets"), ("fasttext",)),
+    **dict.fromkeys(("x_max", "power", "memory_bytes"), ("glove",)),
+}
+"""Setting → the methods that follow it, where not all do."""
 
 
 class VectorSettings(Settings):
@@ -29,8 +37,8 @@ class VectorSettings(Settings):
     """Leave out words that occur less often."""
     sample: float = Field(1e-3, ge=0, le=1)
     """Skip words at random whose share of the text is above about this; 0 skips none.  (not glove)"""
-    epochs: int = Field(5, ge=1)
-    """How many times to go through the text."""
+    epochs: int | None = Field(None, ge=1)
+    """How many times to go through the text, or through the counts of pairs.  [default: 5; glove: 25]"""
     alpha: float | None = Field(None, gt=0, le=10)
     """Learning rate at the start; it falls linearly to --min-alpha (glove: AdaGrad divides it instead).
     [default: 0.025; fasttext and glove: 0.05]"""
@@ -50,8 +58,8 @@ class VectorSettings(Settings):
     """fasttext: characters of the longest pieces; 0: no pieces."""
     buckets: int = Field(2_000_000, ge=1, le=2**31 - 1)
     """fasttext: pieces are hashed into so many vectors."""
-    x_max: float = Field(100.0, gt=0)
-    """glove: pairs that occur this often or more weigh the same."""
+    x_max: float = Field(10.0, gt=0)
+    """glove: pairs that occur this often or more weigh the same; its paper has 100 for billions of words."""
     power: float = Field(0.75, gt=0, le=1)
     """glove: rarer pairs weigh (count / x_max) to this power."""
     memory_bytes: int = Field(2_000_000_000, ge=1_000_000)
@@ -66,6 +74,29 @@ class VectorSettings(Settings):
         if self.min_alpha > self.learning_rate:
             raise ValueError(f"--min-alpha {self.min_alpha:g} is above --alpha {self.learning_rate:g}")
         return self
+
+    def refuse_idle(self) -> None:
+        """Raise ConfigError where something was set that would have no effect."""
+        for name in VectorSettings.model_fields:
+            if name in self.model_fields_set and self.method not in FOLLOWED.get(name, (self.method,)):
+                raise ConfigError(
+                    f"{option_name(name)} has no effect on --method {self.method}, only on"
+                    f" {', '.join(FOLLOWED[name])}; leave it out"
+                )
+        if self.hs and self.negative and "negative" in self.model_fields_set:
+            raise ConfigError(
+                "--negative has no effect with --hs, which draws no random words; leave one out"
+            )
+
+    @property
+    def has_pieces(self) -> bool:
+        """Whether words have pieces, with vectors of their own."""
+        return self.method == "fasttext" and self.longest > 0
+
+    @property
+    def passes(self) -> int:
+        """`epochs`, or the method's usual number."""
+        return self.epochs or (25 if self.method == "glove" else 5)
 
     @property
     def learning_rate(self) -> float:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from langmill.core.errors import ConfigError
-from langmill.core.files import make_folder
+from langmill.core.files import check_writable
 from langmill.core.log import format_count, format_seconds, say, warn
 from langmill.text.documents import Document
 from langmill.vectors import resuming
 from langmill.vectors.corpus import EncodedCorpus, Words, encode_corpus
-from langmill.vectors.formats import check_ending, write_vectors
+from langmill.vectors.formats import check_ending, keeps_pieces, warn_of_lost_pieces, write_vectors
 from langmill.vectors.settings import VectorSettings
 from langmill.vectors.table import WordVectors
 from langmill.vectors.word2vec import Progress, Trainer, fresh, prepare, train_epoch, vectors_of
@@ -35,17 +36,21 @@ def train_vectors(
     words: how a text is taken apart; see `corpus.Words`. output: a file to write, its ending says in which
     format; what is needed to take up an interrupted run lies beside it in `FILE.state` until that is done.
     resume: go on from there; with one thread the result is that of a run without interruption, to the bit.
-    Raises DataError where no word is left, CheckpointError where the state is of other settings or another text.
+    Raises DataError where no word is left, CheckpointError where the state is of other settings or another text,
+    ConfigError for settings that the method does not follow.
     """
     settings = settings or VectorSettings()
+    settings.refuse_idle()
     state: Path | None = None
     if output is not None:
         output = Path(output)
         check_ending(output)
-        make_folder(output.parent)
+        check_writable(output)
         state = output.with_name(output.name + ".state")
         if state.is_dir() and not resume:
             warn(f"{state}: an interrupted run could be taken up with --resume; this run begins anew")
+        if settings.has_pieces and not keeps_pieces(output):
+            warn_of_lost_pieces(output)
     elif resume:
         raise ConfigError("resume: there is no output whose state could be resumed; name one")
     with encode_corpus(documents, words=words, min_count=settings.min_count) as corpus:
@@ -54,6 +59,12 @@ def train_vectors(
             f"{format_count(corpus.read_tokens)} words, {corpus.read_words:,} different;"
             f" {len(vocabulary.words):,} occur {settings.min_count} times or more, {len(corpus.ids):,} in all"
         )
+        if settings.has_pieces and output is not None and keeps_pieces(output):
+            numbers = (len(vocabulary.words) + settings.buckets) * settings.dim
+            say(
+                f"{output} will take about {format_count(4 * numbers)}B, whatever the text, for {settings.buckets:,}"
+                " vectors of pieces; fewer --buckets make it smaller"
+            )
         if settings.method == "glove":
             from langmill.vectors.glove import train_glove
 
@@ -61,7 +72,8 @@ def train_vectors(
         else:
             vectors = train_word2vec(corpus, settings, state=state, resume=resume)
     if output is not None:
-        write_vectors(output, vectors)
+        written = vectors if keeps_pieces(output) else replace(vectors, subwords=None)  # which was told
+        write_vectors(output, written)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
     return vectors
@@ -80,19 +92,19 @@ def train_word2vec(
     saved = time.monotonic()
     teller = Teller(trainer)
     try:
-        while progress.epoch < settings.epochs:
+        while progress.epoch < settings.passes:
             train_epoch(trainer, progress, teller)
             losses.append(progress.loss())
-            say(f"epoch {progress.epoch + 1}/{settings.epochs}: loss {losses[-1]:.4f}")
+            say(f"epoch {progress.epoch + 1}/{settings.passes}: loss {losses[-1]:.4f}")
             progress = fresh(trainer, progress.epoch + 1)
-            left = progress.epoch < settings.epochs
+            left = progress.epoch < settings.passes
             if state is not None and left and time.monotonic() - saved > resuming.SAVE_SECONDS:
                 save_state(state, trainer, progress, losses)
                 saved = time.monotonic()
     except (KeyboardInterrupt, SystemExit):
         if state is not None:
             save_state(state, trainer, progress, losses)
-            say(f"stopped at {describe(trainer, progress)}; go on with the same command and --resume")
+            say(f"stopped at {describe(trainer, progress)}; the state is in {state}")
         raise
     return vectors_of(trainer, resuming.facts_of(settings, losses))
 
@@ -100,7 +112,7 @@ def train_word2vec(
 def describe(trainer: Trainer, progress: Progress) -> str:
     """Say how far training has come."""
     share = trainer.tokens_before(progress.chunk) / trainer.corpus.begins[-1]
-    return f"epoch {progress.epoch + 1}/{trainer.settings.epochs}, {100 * share:.0f} % of it done"
+    return f"epoch {progress.epoch + 1}/{trainer.settings.passes}, {100 * share:.0f} % of it done"
 
 
 class Teller:
@@ -122,8 +134,8 @@ class Teller:
             return
         speed = (read - self._read) / (now - self._said)
         self._said, self._read = now, read
-        left = trainer.settings.epochs * total - read
-        alpha = trainer.settings.rate_at(read / (trainer.settings.epochs * total))
+        left = trainer.settings.passes * total - read
+        alpha = trainer.settings.rate_at(read / (trainer.settings.passes * total))
         say(
             f"{describe(trainer, progress)}; {format_count(speed)} words/s, loss {progress.loss():.4f},"
             f" alpha {alpha:.5f}, {format_seconds(left / max(speed, 1))} left"

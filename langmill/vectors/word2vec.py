@@ -183,7 +183,7 @@ def rates_of(trainer: Trainer, epoch: int) -> NDArray[np.float32]:
     """Return each chunk's learning rate: it falls with the words read, linearly from alpha to min_alpha."""
     read = trainer.corpus.begins[trainer.first[:-1]] / trainer.corpus.begins[-1]
     settings = trainer.settings
-    return np.array([settings.rate_at(done) for done in (epoch + read) / settings.epochs], np.float32)
+    return np.array([settings.rate_at(done) for done in (epoch + read) / settings.passes], np.float32)
 
 
 def plan_of(trainer: Trainer, progress: Progress) -> tuple[NDArray[np.int64], list[Any]]:

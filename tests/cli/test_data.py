@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from small_runs import CommandLine
 
+from langmill.text.settings import StatisticsSettings
+
 TEXT = "The mill by the river turns slowly and the farmers bring their grain, {} carts in all, to be ground."
 
 
@@ -121,9 +123,37 @@ def test_stats(tmp_path: Path, command: CommandLine) -> None:
     assert "<img" in (tmp_path / "s.html").read_text()
 
 
+def test_changes_and_single_documents_are_told_as_such(tmp_path: Path, command: CommandLine) -> None:
+    mails = "Write to a@mill.org or b@mill.org, and then to c@mill.org about the grain."
+    (tmp_path / "in.txt").write_text(mails)
+    said = command("data", "clean", tmp_path / "in.txt", "-o", tmp_path / "out.txt", "--workers", 1)
+    assert (
+        "read                 1  document, " in said.out
+        and "changed              1  document: e-mail" in said.out
+    )
+
+
+def test_languages_of_few_documents_are_told_together(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from langmill.cli.data import show_statistics
+    from langmill.text.statistics import statistics
+
+    (tmp_path / "a.txt").write_text("word\n" * 1000)
+    settings = StatisticsSettings(boundary="line", duplicates="none")
+    names = iter(["en"] * 991 + ["fr"] * 5 + ["de"] * 3 + ["it"])
+    found = statistics([tmp_path / "a.txt"], settings=settings, language_of=lambda text: next(names))
+    show_statistics(found)
+    assert "languages        en 991, fr 5, 2 others 4\n" in capsys.readouterr().out
+    assert found.languages == {"en": 991, "fr": 5, "de": 3, "it": 1}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("stats", "in.jsonl", "--text-field", "body"), "in.jsonl:1: no field 'body' (found 'text', 'label')"),
+        (("split", "in.jsonl", "-o", "p", "--text-field", "body"), "no document to split: in.jsonl:1: no field"),
+        (("clean", "in.jsonl", "-o", "o.jsonl", "--text-field", "body"), "to clean: in.jsonl:1: no field 'body'"),
         (("dedup", "in.jsonl", "-o", "out.csv"), "cannot write .csv; expected .jsonl or .txt"),
         (("dedup", "in.jsonl", "-o", "in.jsonl"), "choose another -o"),
         (("dedup", "in.jsonl", "-o", "o.jsonl", "--threshold", "2"), "--threshold: '2' is not allowed"),

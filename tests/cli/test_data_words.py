@@ -25,7 +25,7 @@ def run(*arguments: object) -> Result:
 def made(tmp_path: Path, name: str, text: str, *arguments: object) -> list[str]:
     """Return the lines that the command makes of a file."""
     (tmp_path / name).write_text(text, encoding="utf-8")
-    run(tmp_path / name, "-o", tmp_path / "out.txt", *arguments)
+    run(tmp_path / name, "-o", tmp_path / "out.txt", "--overwrite", *arguments)
     return (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines()
 
 
@@ -112,10 +112,51 @@ def test_class_labels_are_carried_along(tmp_path: Path) -> None:
         made(tmp_path, "a.jsonl", row, "--label-field", "lable")
 
 
+def test_lines_are_whole_across_the_parts_of_a_document(tmp_path: Path) -> None:
+    text = ("__label__a one. two\n" + "Three. Four\n") * 40_000  # more than a part
+    found = made(tmp_path, "a.txt", text)
+    assert found == ["__label__a one two", "three", "four"] * 40_000
+
+
 def test_a_long_line_is_cut_between_words(tmp_path: Path) -> None:
     """A document longer than a reader's part comes out whole."""
     lines = made(tmp_path, "a.txt", "word " * 250_000)
     assert lines == [" ".join(["word"] * 250_000)]
+
+
+def test_documents_are_counted_as_elsewhere(tmp_path: Path) -> None:
+    """A text file is one document, or as many as separators make; a row is one."""
+    (tmp_path / "a.txt").write_text(
+        "One.\n\nTwo. Three\n<|endoftext|>\n__label__x It is. So\nfour", encoding="utf-8"
+    )
+    (tmp_path / "b.jsonl").write_text('{"text": "Five.\\nsix"}\n', encoding="utf-8")
+    result = run(tmp_path / "a.txt", tmp_path / "b.jsonl", "-o", tmp_path / "out.txt")
+    assert "read 2 files, 3 documents" in result.stderr
+    assert (tmp_path / "out.txt").read_text().splitlines() == [
+        "one", "two", "three", "__label__x it is so", "four", "five", "six",
+    ]  # fmt: skip
+    assert result.stdout.endswith("out.txt: 7 sentences, 9 words\n")
+    (tmp_path / "c.txt").write_text("Word", encoding="utf-8")
+    assert run(tmp_path / "c.txt", "-o", tmp_path / "c2.txt").stdout.endswith("c2.txt: 1 sentence, 1 word\n")
+
+
+def test_encoding(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("春眠\n不觉晓_v\n".encode("gb18030"))
+    with pytest.raises(LangmillError, match=r"a\.txt:1: .*pass --encoding gb18030"):
+        run(tmp_path / "a.txt", "-o", tmp_path / "out.txt")
+    run(tmp_path / "a.txt", "-o", tmp_path / "out.txt", "--encoding", "gb18030")
+    assert "春" in (tmp_path / "out.txt").read_text(encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes("银行_n\n".encode("gb18030"))
+    run(tmp_path / "b.txt", "-o", tmp_path / "tags.txt", "--tags", "--encoding", "gb18030")
+    assert (tmp_path / "tags.txt").read_text(encoding="utf-8") == "银行|n\n"
+
+
+def test_no_word_is_no_result(tmp_path: Path) -> None:
+    for name, text in (("empty.txt", ""), ("signs.txt", "... !?\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(LangmillError, match="no word to write: 1 file"):
+            run(tmp_path / name, "-o", tmp_path / "out.txt")
+    assert not (tmp_path / "out.txt").exists()
 
 
 def test_failures_leave_no_file(tmp_path: Path) -> None:

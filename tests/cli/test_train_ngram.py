@@ -48,6 +48,7 @@ def test_a_run(run: Path, command: CommandLine) -> None:
     assert "opens in langmill alone" in card and "curve.png" not in card
     said = command(*COUNT, "--boundary", "line", "--model.order", "3", "-o", "short")
     assert "order 3, modified Kneser-Ney" in said.err and "one pass over" in said.out
+    assert "held-out: " in said.err and "at step" not in said.err
 
 
 def test_it_scores_as_what_is_counted_directly(run: Path) -> None:

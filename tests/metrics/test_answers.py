@@ -202,6 +202,7 @@ def test_1000_random_chinese_answers_follow_cmrc():
 def test_normalisation_by_hand():
     assert normalise_answer(" A  Theatre, the\tCAT's! ") == "theatre cats"
     assert normalise_answer("«Élan» – 3.5%") == "«élan» – 35", "signs beyond ASCII stay"
+    assert normalise_answer("x–the–y") == "x– –y", "an article is a space"
     assert normalise_chinese_answer(" 《红楼梦》（1791年）…… ") == "红楼梦1791年……"
     tokens = ["iphone", "6s", "约", "4,999", "元", "(", "50％", ")", ",", "don't", "s.g.tan", "."]
     assert chinese_answer_tokens("iphone 6s约4,999元(50％), don't s.g.tan.") == tokens
@@ -220,6 +221,11 @@ def test_the_language_is_that_of_the_references():
 def test_no_answer_is_right_only_when_none_is_given(references):
     assert score_answer("", references) == score_answer(" . ", references) == (1.0, 1.0)
     assert score_answer("Paris", references) == score_answer("北京", references) == (0.0, 0.0)
+
+
+def test_a_long_answer_is_compared_whole():
+    text = "北京" * 150
+    assert score_answer("市" + text, [text]) == (0.0, pytest.approx(2 * 300 / 601))
 
 
 def test_an_empty_answer_to_a_chinese_question_is_wrong():

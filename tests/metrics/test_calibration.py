@@ -54,20 +54,10 @@ def test_error_equals_the_definition_written_out():
 
 
 def test_several_labels_are_predictions_of_their_own():
-    result = reliability([[0.9, 0.2], [0.4, 0.7]], [[1, 1], [0, 1]], bins=10)
-    assert result.counts.tolist() == [
-        0,
-        0,
-        0,
-        0,
-        0,
-        1,
-        1,
-        1,
-        1,
-        0,
-    ]  # 0.6 right, 0.7 right, 0.8 wrong, 0.9 right
-    assert result.expected_error == pytest.approx((0.4 + 0.3 + 0.8 + 0.1) / 4)
+    # With confidence 0.9 and 0.6 right, with 0.8 wrong, with 0.55 right.
+    result = reliability([[0.9, 0.2], [0.4, 0.55]], [[1, 1], [0, 1]], bins=10)
+    assert np.flatnonzero(result.counts).tolist() == [5, 7, 8] and result.counts[5] == 2
+    assert result.expected_error == pytest.approx((0.1 + 0.4 + 0.8 + 0.45) / 4)
 
 
 def test_certainty_falls_into_the_last_bin():

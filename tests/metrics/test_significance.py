@@ -71,6 +71,15 @@ def test_draws_without_a_score_are_left_out_and_counted():
         score_interval(lambda drawn: spearman(np.ones(6), scores[drawn]), 6)
 
 
+def test_a_draw_needs_a_score_of_both_systems():
+    def never_without_the_first(drawn):
+        return float(drawn.mean()) if 0 in drawn else math.nan
+
+    result = score_difference(never_without_the_first, lambda drawn: 0.0, 8, resamples=1000)
+    assert result.interval.resamples == pytest.approx(1000 * (1 - (7 / 8) ** 8), abs=60)
+    assert result.interval.low > 0 and result.lower_share == 0
+
+
 def test_errors_name_the_fault():
     with pytest.raises(DataError, match="4 examples are too few for an interval, 5 are needed"):
         score_interval(lambda drawn: 1.0, 4)

@@ -201,6 +201,10 @@ def test_chinese_words_are_spans():
     assert list(table.per_class) == ["_"]
 
 
+def test_words_without_a_label_need_a_word_before_them_in_iob1():
+    assert tags_to_spans(["O", "B", "O", "I", "B"], strict="IOB1") == [(3, 4, "_"), (4, 5, "_")]
+
+
 def test_equal_spans_in_other_sentences_are_not_right():
     spans = [(0, 1, "A")]
     assert span_scores([spans, []], [[], spans]).micro == Score(0.0, 0.0, 0.0, 1)

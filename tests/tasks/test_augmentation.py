@@ -107,8 +107,8 @@ def test_lines_with_labels(tmp_path: Path) -> None:
     assert marks[1].split("\t")[2] == f"{source}:1" and "out.txt.augmented.tsv" in result.stdout
     source.write_text("no label here\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"in\.txt:1: no label"):
-        run("classify", source, "-o", output)
-    run("lm", source, "-o", output)
+        run("classify", source, "-o", output, "--overwrite")
+    run("lm", source, "-o", output, "--overwrite")
     assert output.read_text(encoding="utf-8").startswith("no label here\nno ")
 
 
@@ -209,7 +209,7 @@ def test_translation_pairs(tmp_path: Path) -> None:
     zh, en, operation = new.split("\t")
     assert en == "I met him on the street." and operation in ("swap", "delete") and zh != "我在街上遇到他。"
     with pytest.raises(DataError, match="no column 'source'.*--text-field"):
-        run("translate", source, "-o", tmp_path / "out.tsv")
+        run("translate", source, "-o", tmp_path / "other.tsv")
 
 
 @settings(max_examples=1000, deadline=None)
@@ -335,7 +335,7 @@ def test_bad_files(tmp_path: Path) -> None:
         (("classify", "--translate-to", "a"), "go together"),
         (("classify", "--share", "2"), "--share"),
         (("classify", "-o", "out.csv"), "same format"),
-        (("classify", "-o", "in.jsonl"), "is the input itself"),
+        (("classify", "-o", "in.jsonl"), "among the files to be read"),
         (("classify", "--dictionary", "none.txt"), r"none\.txt"),
     ],
 )

@@ -80,25 +80,25 @@ def test_a_classifier_learns_and_is_evaluated(tmp_path: Path) -> None:
     result = train(data, tmp_path / "run")
     assert result.metrics["accuracy"] > 0.9
     model = langmill.load(tmp_path / "run")
-    good, bad = model.predict(["film 500: great ", "film 501: awful "])
+    good, bad = model.predict(["film 111: great ", "film 110: awful "])
     assert (good.label, bad.label) == ("pos", "neg")
     assert sum(good.probabilities.values()) == pytest.approx(1)
-    assert model.predict("film 500: great ") == good
+    alone = model.predict("film 111: great ")
+    assert alone.label == "pos" and alone.probability == pytest.approx(good.probability, rel=1e-5)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     data = write_reviews(tmp_path / "reviews.jsonl")
-    train(data, tmp_path / "whole", steps=30, early_stopping=0)
-    train(data, tmp_path / "parts", steps=12, early_stopping=0)
+    constant = {"decay": 0.0, "warmup": 0.0}  # rates that do not depend on how long the run was to be
+    train(data, tmp_path / "whole", steps=30, optimizer=constant)
+    train(data, tmp_path / "parts", steps=12, optimizer=constant)
     langmill.train("classify", output=str(tmp_path / "parts"), resume=True, steps=30)
-    whole, parts = (
-        (tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parts")
-    )
 
-    def losses(lines: list[str]) -> list[float]:
-        return [row["loss"] for row in map(json.loads, lines) if row["kind"] == "train"][:12]
+    def losses(name: str) -> list[float]:
+        rows = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        return [row["loss"] for row in rows if row["kind"] == "train"]
 
-    assert losses(whole) == losses(parts)  # the schedule after that depends on the length that was asked for
+    assert len(losses("whole")) == 30 and losses("whole") == losses("parts")
 
 
 def test_examples_that_changed_cannot_be_resumed(tmp_path: Path) -> None:
@@ -113,7 +113,10 @@ def test_examples_that_changed_cannot_be_resumed(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"mask": {"share": 0.2}}, "--mask.share has no effect on classify"),
-        ({"model": {"family": "t5"}}, "classify trains eurobert, bert, lstm, gru, qwen3, gpt2 from scratch"),
+        (
+            {"model": {"family": "t5"}},
+            "classify trains eurobert, bert, lstm, gru, qwen3, gpt2, tfidf, nbsvm, fasttext from scratch",
+        ),
         ({"labels": {"several": "maybe"}}, "labels.several"),
     ],
 )

@@ -14,7 +14,7 @@ from langmill.checkpoint import load_checkpoint
 from langmill.core.errors import ConfigError, DataError
 from langmill.tasks.labelled import Encoded
 from langmill.tasks.ner import Entity, Tagged, Tagging, assess, model_segmenter, words_of
-from langmill.tasks.tag_dictionary import dictionary_baseline
+from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_spans import TaggedExample, read_spans
@@ -296,13 +296,13 @@ def test_dictionary_of_spans() -> None:
         example("Will sang", Span(0, 4, "P")),
         example("Will he? Will it?"),
     ]
-    found = dictionary_baseline(
+    found = tag_by_dictionary(
         learned, [example("Ada and Will saw New York", Span(0, 3, "P"), Span(17, 25, "L"))]
     )
-    assert found.figures["f1"] == 1.0  # Will is a name in one place of three
+    assert found == [[(0, 3, "P"), (17, 25, "L")]]  # Will is a name in one place of three
     words = [example("我们爱", Span(0, 2, "_"), Span(2, 3, "_"))]
-    cut = dictionary_baseline(words, [example("我们去", Span(0, 2, "_"), Span(2, 3, "_"))])
-    assert cut.figures["f1"] == 1.0  # what is not known is a word by itself
+    cut = tag_by_dictionary(words, [example("我们去", Span(0, 2, "_"), Span(2, 3, "_"))])
+    assert cut == [[(0, 2, "_"), (2, 3, "_")]]  # what is not known is a word by itself
 
 
 def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

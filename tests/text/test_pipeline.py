@@ -125,15 +125,16 @@ def test_bad_rows_are_rejects_with_what_stood_there(tmp_path: Path) -> None:
     found = [row["text"] for row in read_rows(tmp_path / "out.rejects.jsonl")]
     assert found == ['{"text": "b\\xffd"}', '{"text": broken}', '{"txt": 1}', " "]
     with pytest.raises(DataError, match=r"in\.jsonl:2: not valid UTF-8"):
-        clean([source], output, settings=PipelineSettings(workers=1, on_bad_row="fail"))
+        clean([source], output, settings=PipelineSettings(workers=1, on_bad_row="fail"), overwrite=True)
 
 
 def test_broken_rows_of_tables(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b'label,text\nx,good\ny\nz,"b\xff,\n2"\n')
-    (tmp_path / "a.tsv").write_bytes(b"label\ttext\nx\tgood too\ny\n")
-    (tmp_path / "a.txt").write_bytes(b"caf\xe9\n")
-    output = tmp_path / "out" / "out.jsonl"
-    report = clean([tmp_path], output, settings=PipelineSettings(workers=1))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_bytes(b'label,text\nx,good\ny\nz,"b\xff,\n2"\n')
+    (tmp_path / "in/a.tsv").write_bytes(b"label\ttext\nx\tgood too\ny\n")
+    (tmp_path / "in/a.txt").write_bytes(b"caf\xe9\n")
+    output = tmp_path / "out.jsonl"
+    report = clean([tmp_path / "in"], output, settings=PipelineSettings(workers=1))
     assert report.read == 6
     assert [(row["text"], row["label"]) for row in read_rows(output)] == [("good", "x"), ("good too", "x")]
     rejects = {
@@ -144,10 +145,11 @@ def test_broken_rows_of_tables(tmp_path: Path) -> None:
 
 def test_gigantic_documents_are_rejected_in_parts(tmp_path: Path) -> None:
     giant = "0123456789\n" * 250_000
-    (tmp_path / "giant.txt").write_text(giant)
-    (tmp_path / "small.txt").write_text("small")
+    inputs = [tmp_path / "giant.txt", tmp_path / "small.txt"]
+    for path, text in zip(inputs, (giant, "small"), strict=True):
+        path.write_text(text)
     output = tmp_path / "out" / "out.jsonl"
-    report = clean([tmp_path], output, settings=PipelineSettings(workers=1, maximum_characters=1_500_000))
+    report = clean(inputs, output, settings=PipelineSettings(workers=1, maximum_characters=1_500_000))
     assert (report.read, report.kept, report.rejected) == (2, 1, {"too long": 1})
     assert report.characters_in == len(giant) + 5
     adds_up(report, output)
@@ -174,7 +176,7 @@ def test_text_files_hold_no_separators(tmp_path: Path) -> None:
     settings = PipelineSettings(workers=1, boundary="line")
     report = clean([source], tmp_path / "out.txt", settings=settings)
     assert report.rejected == {"more than one line": 2, "NUL character or byte order mark": 1}
-    report = clean([source], tmp_path / "out.txt", settings=PipelineSettings(workers=1))
+    report = clean([source], tmp_path / "out.txt", settings=PipelineSettings(workers=1), overwrite=True)
     assert report.rejected == {"separator within": 1, "NUL character or byte order mark": 1}
 
 
@@ -196,12 +198,46 @@ def test_repeated_paragraphs(tmp_path: Path) -> None:
     report = clean([source], output, settings=PipelineSettings(workers=1, paragraphs="exact"))
     assert [row["text"] for row in read_rows(output)] == [texts[0], f"{two}\nshort", texts[3]]
     assert report.rejected == {"only repeated paragraphs": 1}
-    assert report.changes == {"repeated paragraph": 1}
+    assert report.changes == {"repeated paragraphs": 1}
     assert report.characters_out == sum(len(row["text"]) for row in read_rows(output))
     adds_up(report, output)
     settings = PipelineSettings(workers=1, paragraphs="near", threshold=0.3, dedup="none")
-    clean([source], output, settings=settings)
+    clean([source], output, settings=settings, overwrite=True)
     assert [row["text"] for row in read_rows(output)] == [texts[0], f"{two}\nshort", "short"]
+
+
+def test_changes_are_counted_in_documents(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.jsonl", ["a!!! b!", "c!", "d", "e! whisper"])
+    report = clean(
+        [source], tmp_path / "out.jsonl", make_steps=shouting, settings=PipelineSettings(workers=1)
+    )
+    assert report.changes == {"mark": 2}
+
+
+def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.jsonl", ["a"] * 3)
+    output, wrong = tmp_path / "out.jsonl", PipelineSettings(workers=1, text_field="body")
+    with pytest.raises(
+        DataError, match=r"no document to clean: .*in\.jsonl:1: no field 'body' \(found 'id', 'text'\)"
+    ):
+        clean([source], output, settings=wrong)
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError, match=r"no document to clean: 1 empty \(first: .*empty\.txt\)"):
+        clean([tmp_path / "empty.txt"], output, settings=wrong)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt", "in.jsonl"]
+
+
+def test_a_field_that_most_rows_lack_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"t {n}"} for n in range(4)] + [{"body": "b"}] * 3
+    source = tmp_path / "in.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)))
+    clean([source], tmp_path / "a.jsonl", settings=PipelineSettings(workers=1))
+    assert "rows have no field" not in capsys.readouterr().err
+    clean([source], tmp_path / "b.jsonl", settings=PipelineSettings(workers=1, text_field="body"))
+    assert (
+        "4 rows have no field 'body' and are left out, more than the 3 that have it"
+        in capsys.readouterr().err
+    )
 
 
 def test_without_keeps_the_rest() -> None:
@@ -211,12 +247,12 @@ def test_without_keeps_the_rest() -> None:
 
 def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.jsonl", ["a"])
-    with pytest.raises(DataError, match="choose another -o"):
-        clean([tmp_path], source)
-    (tmp_path / "out").mkdir()
-    report = clean([tmp_path], tmp_path / "out" / "o.jsonl", settings=PipelineSettings(workers=1))
-    assert report.ignored == {}
-    with pytest.raises(DataError, match="choose another -o"):
+    with pytest.raises(DataError, match="among the files to be read; choose another -o"):
+        clean([tmp_path], source, overwrite=True)
+    (tmp_path / "o.rejects.jsonl").write_text("")
+    with pytest.raises(DataError, match="among the files to be read; choose another -o"):
+        clean([tmp_path / "o.rejects.jsonl"], tmp_path / "o.jsonl.gz", overwrite=True)
+    with pytest.raises(DataError, match="would be taken for data the next time; choose another -o"):
         clean([tmp_path], tmp_path / "out" / "o.jsonl.gz")
     with pytest.raises(DataError, match=r"cannot write \.csv; expected \.jsonl or \.txt"):
         clean([source], tmp_path / "out.csv")

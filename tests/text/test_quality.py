@@ -76,8 +76,8 @@ def test_classical_chinese_passes_gopher():
     ("text", "reason"),
     [
         *[
-            ("", "basic: empty"),
-            (" \n!? …。", "basic: empty"),
+            ("", "basic: no letters"),
+            (" \n!? …。", "basic: no letters"),
             ("a", "basic: too short"),
             ("好", "basic: too short"),
         ],
@@ -257,7 +257,7 @@ def test_fineweb(text, reason):
 def test_filters_come_in_the_order_given_and_stop_at_the_first_reason():
     limits = {"gopher": GopherSettings(), "basic": BasicSettings()}
     assert QualityFilter(limits)("").reason == "gopher: too few words"
-    assert QualityFilter(dict(reversed(limits.items())))("").reason == "basic: empty"
+    assert QualityFilter(dict(reversed(limits.items())))("").reason == "basic: no letters"
 
 
 def test_lines_taken_out_are_counted_and_what_follows_sees_the_rest():

@@ -38,7 +38,7 @@ def run(tmp_path: Path, **settings: object) -> tuple[SplitReport, dict[str, list
     source = tmp_path / "in.jsonl"
     if not source.exists():
         write(source)
-    report = split([source], tmp_path / "parts", settings=SplitSettings(**settings))
+    report = split([source], tmp_path / "parts", settings=SplitSettings(**settings), overwrite=True)
     parts = {name: read(tmp_path / "parts", name) for name in report.parts}
     assert report.read == sum(map(len, parts.values())) + sum(report.rejected.values())
     for name, rows in parts.items():
@@ -79,9 +79,33 @@ def test_numbers_are_times_too(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
     _, parts = run(tmp_path, time_field="year", parts="train=0.75,test=0.25")
     assert [row["year"] for row in parts["test"]] == [100]
-    (tmp_path / "in.jsonl").write_text('{"text": "a", "year": 1}\n{"text": "b", "year": "May"}')
+    (tmp_path / "in.jsonl").write_text('{"text": "a", "year": 1}\n{"text": "b", "year": "2024-05"}')
     with pytest.raises(DataError, match="numbers and text"):
         run(tmp_path, time_field="year")
+
+
+@pytest.mark.parametrize("time", ["May", "ham", "5 May 2024", "2024-5-1", "nan", [2024]])
+def test_what_is_no_time_is_refused(tmp_path: Path, time: object) -> None:
+    rows = [{"text": f"text {n}", "at": at} for n, at in enumerate(["2024-05-01 10:30:00+02:00", time])]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(
+        DataError, match=r"in\.jsonl:2: field 'at' is .*, expected a time: a number, or such as 2024"
+    ):
+        run(tmp_path, time_field="at")
+
+
+def test_a_part_far_off_its_share_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"text {n}", "by": "ab"[n % 10 == 0] if n % 3 else "c"} for n in range(60)]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report, _ = run(tmp_path, group_field="by", parts="train=0.5,test=0.5", near_duplicates=False)
+    assert sorted(part.documents for part in report.parts.values()) == [20, 40]
+    said = capsys.readouterr().err
+    assert "part train has 66.7% of the documents where 50.0% were asked for" in said or (
+        "part train has 33.3% of the documents where 50.0% were asked for" in said
+    )
+    assert "3 groups of unequal size; another --seed" in said
+    run(tmp_path, parts="train=0.5,test=0.5")
+    assert "asked for" not in capsys.readouterr().err
 
 
 def test_every_label_has_its_share(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from langmill.core.device import cpu_products
-from langmill.models.config import default_decoder
+from langmill.models.config import bert_encoder, default_decoder
 from langmill.models.transformer import Transformer
-from langmill.training.optimizers import NEWTON_SCHULZ, Muon, make_optimizer, orthogonalise
+from langmill.training.optimizers import NEWTON_SCHULZ, Muon, make_optimizer, optimizer_of, orthogonalise
+from langmill.training.settings import OptimizerSettings
 
 SHAPES = [(8, 8), (6, 20), (20, 6), (1, 9), (32, 128)]
 
@@ -173,3 +174,18 @@ def test_which_weights_go_where() -> None:
     assert [group["initial_lr"] for group in optimizer.param_groups] == [0.02, 0.003]
     plain = make_optimizer(model, kind="adamw", matrix_learning_rate=0.02, **wanted)  # type: ignore[arg-type]
     assert {(group["kind"], group["initial_lr"]) for group in plain.param_groups} == {("adamw", 0.003)}
+
+
+def test_layer_decay_slows_lower_blocks() -> None:
+    model = Transformer(bert_encoder(50, layers=3, width=8, heads=2))
+    wanted = OptimizerSettings(kind="adamw", learning_rate=1.0, matrix_learning_rate=1.0, layer_decay=0.5)
+    rates = {
+        id(p): group["lr"] for group in optimizer_of(model, wanted).param_groups for p in group["params"]
+    }
+    found = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert found["encoder.blocks.2.attention.query.weight"] == found["output.bias"] == 1.0
+    assert found["encoder.blocks.1.attention.query.bias"] == 0.5
+    assert found["encoder.blocks.0.feed_forward.up.weight"] == 0.25
+    assert found["encoder.embed.weight"] == found["encoder.input_norm.weight"] == 0.125
+    alike = optimizer_of(model, wanted.model_copy(update={"layer_decay": 1.0}))
+    assert {group["lr"] for group in alike.param_groups} == {1.0}

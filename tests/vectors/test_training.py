@@ -65,7 +65,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
         with pytest.raises(KeyboardInterrupt):
             train_vectors(documents(), settings, words="spaces", output=out)
     assert not out.exists() and (out.parent / "a.vec.state").is_dir()
-    assert "go on with the same command and --resume" in capsys.readouterr().err
+    assert f"the state is in {out}.state" in capsys.readouterr().err
     again = train_vectors(documents(), settings, words="spaces", output=out, resume=True)
     assert same(again, whole)
     assert again.facts == whole.facts

@@ -54,7 +54,7 @@ def corpus() -> Iterator[EncodedCorpus]:
 def trained(corpus: EncodedCorpus, settings: VectorSettings) -> tuple[Trainer, list[float]]:
     """Return the trainer after all epochs, and each epoch's loss."""
     trainer, losses = prepare(corpus, settings), []
-    for epoch in range(settings.epochs):
+    for epoch in range(settings.passes):
         progress = fresh(trainer, epoch)
         train_epoch(trainer, progress)
         losses.append(progress.loss())

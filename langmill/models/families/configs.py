@@ -8,7 +8,9 @@ from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from langmill.core.errors import CheckpointError, ConfigError, did_you_mean
+from langmill.models.bag import BagConfig
 from langmill.models.config import StackConfig, TransformerConfig
+from langmill.models.families.bag import BAG
 from langmill.models.families.decoders import DECODERS
 from langmill.models.families.encoder_decoders import ENCODER_DECODERS
 from langmill.models.families.encoders import ENCODERS
@@ -24,7 +26,7 @@ logger = logging.getLogger("langmill")
 
 # The order in which a family is chosen for a model that several could hold.
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS, RECURRENT, NGRAM)
+    family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS, RECURRENT, NGRAM, BAG)
 }
 
 SIDES = ("encoder", "decoder")
@@ -45,6 +47,7 @@ ACTIVATIONS = {
 
 HINTS = {
     **get_type_hints(NgramConfig),
+    **get_type_hints(BagConfig),
     **get_type_hints(RecurrentConfig),
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
@@ -91,6 +94,7 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
     for key, allowed in family.must.items():
         if key in theirs and theirs[key] not in allowed:
             raise CheckpointError(f"{key} {theirs[key]!r} is not supported; it must be {allowed[0]!r}")
+    layout = find_layout(family, theirs)
     tree: Tree = {}
     for name, value in family.constants.items():
         put(tree, name, value)
@@ -102,7 +106,6 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
             put(tree, name, convert(name, key, value))
         elif name.rpartition(".")[2] not in NULLABLE and family.defaults.get(key, 0) is not None:
             raise CheckpointError(f"{key} is null; it must be {KINDS[HINTS[name]]}")
-    layout = find_layout(family, theirs)
     if layout or (family.bare and theirs.get("architectures") == [family.bare]):
         tree |= without_output(family.config_class)
     family.read_fix(theirs, tree, notes)
@@ -112,7 +115,7 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
     body = family.config_class(**tree)
     if layout is None:
         return body
-    assert not isinstance(body, NgramConfig), "counts have no states for a head to read"
+    assert not isinstance(body, NgramConfig | BagConfig), "counts have no states for a head to read"
     dropout = getattr(body.output_stack, "dropout", 0.0)
     head = read_head(family, theirs, layout, dropout=dropout, notes=notes)
     return HeadedConfig(body=body, head=head)

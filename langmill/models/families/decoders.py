@@ -24,17 +24,17 @@ def words(text: str) -> frozenset[str]:
 # ------------------------------------------------------------------------------------------------
 # Keys that every family shares
 
-# Settings of training, of generation, of other heads and of the library that wrote the file.
+# Settings of training, of generation and of the library that wrote the file; those of heads are `heads.KEYS`.
 HARMLESS = words(
     """
-    _from_model_config _name_or_path _num_labels architectures attn_implementation bad_words_ids
+    _from_model_config _name_or_path architectures attn_implementation bad_words_ids
     begin_suppress_tokens bos_token_id chunk_size_feed_forward decoder_start_token_id diversity_penalty
     do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
-    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label
-    initializer_range is_decoder keys_to_ignore_at_inference label2id length_penalty max_length
+    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing
+    initializer_range is_decoder keys_to_ignore_at_inference length_penalty max_length
     min_length model_type name_or_path no_repeat_ngram_size num_beam_groups num_beams
     num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
-    pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict
+    pretraining_tp remove_invalid_values repetition_penalty return_dict
     return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature
     tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript transformers_version
     typical_p unk_token_id use_bfloat16 use_cache

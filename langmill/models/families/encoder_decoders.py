@@ -159,8 +159,7 @@ T5 = Family(
     template={"initializer_factor": 1.0, "use_cache": True},
     harmless=HARMLESS
     | words(
-        "classifier_dropout dense_act_fn feed_forward_proj initializer_factor is_gated_act output_past "
-        "scale_decoder_outputs"
+        "dense_act_fn feed_forward_proj initializer_factor is_gated_act output_past scale_decoder_outputs"
     ),
     prefix="",
     rows=(
@@ -269,7 +268,7 @@ BART = Family(
     template={"init_std": 0.02, "use_cache": True, "attention_dropout": 0.0, "activation_dropout": 0.0},
     harmless=HARMLESS
     | words(
-        "activation_dropout attention_dropout classif_dropout classifier_dropout decoder_layerdrop "
+        "activation_dropout attention_dropout classif_dropout decoder_layerdrop "
         "encoder_layerdrop force_bos_token_to_be_generated gradient_checkpointing init_std num_hidden_layers "
         "output_past scale_embedding"
     ),

@@ -19,6 +19,7 @@ PROBLEMS = {"single_label_classification": False, "multi_label_classification": 
 KEYS = frozenset(
     "classifier_dropout classifier_pooling id2label label2id num_labels _num_labels problem_type tag_scheme crf".split()
 )
+"""Keys of config.json that say what a head is; any file may have them."""
 
 
 def layer(theirs: str, ours: str = "output") -> Row:
@@ -125,9 +126,19 @@ def head_for(
 
 
 def find_layout(family: Family, theirs: Mapping[str, Any]) -> HeadLayout | None:
-    """Return the head that a config.json names, if it names one."""
+    """Return the head that a config.json names, if it names one.
+
+    Raises CheckpointError for one that the family has not.
+    """
     names = theirs.get("architectures")
-    return next((each for each in family.heads if names == [each.architecture]), None)
+    name = names[0] if isinstance(names, list) and len(names) == 1 else None
+    for layout in family.heads:
+        if name == layout.architecture:
+            return layout
+    if isinstance(name, str) and name.endswith((TEXT, TOKENS, SPAN)):
+        known = ", ".join(each.architecture for each in family.heads) or "none"
+        raise CheckpointError(f"{name} is not supported; known of the {family.name} family: {known}")
+    return None
 
 
 def read_head(
@@ -150,7 +161,7 @@ def read_head(
         ("problem_type", problem, PROBLEMS),
         *([("classifier_pooling", name, layout.poolings)] if len(layout.poolings) > 1 else []),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise CheckpointError(f"{key} {value!r} is not supported; known: {', '.join(known)}")
     return head_for(
         family,

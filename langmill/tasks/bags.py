@@ -1,0 +1,105 @@
+"""Fitting a classifier of n-grams on the examples and held-out part that a neural one would have. [tasks]"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langmill.checkpoint import Checkpoint, save_checkpoint
+from langmill.core.config import flatten, option_name
+from langmill.core.errors import ConfigError
+from langmill.core.log import format_count
+from langmill.models.bag import BagClassifier
+from langmill.models.bag_features import Alphabet
+from langmill.models.bag_fit import RECIPES, fit_bag
+from langmill.models.heads import HeadConfig
+from langmill.tasks.base import Lesson, Request
+from langmill.tasks.corpus import open_tokenizer
+from langmill.tasks.labelled import HeadedTask, corpus_facts, quick_evaluation, read_corpus
+from langmill.tasks.practice import MICRO_TOKENS
+from langmill.text.documents import plural
+from langmill.tokens.train import train_tokenizer
+from langmill.training.fit import FitJob, FitPlan
+
+BAGS = tuple(RECIPES)
+"""The layouts' names."""
+FOLLOWED = ("seed", "device", "tensorboard", "model.family", "labels.several")
+"""Settings that they follow, beside those of the data."""
+SPELT = {"from_checkpoint": "--from"}
+LIMIT = 1_000_000
+"""Tokens, here characters, of a text that are read."""
+
+
+def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
+    """Read the examples and say what is fitted; the model is made by the job."""
+    settings = request.settings
+    kind = settings.model.family
+    refuse_unfollowed(request)
+    corpus = read_corpus(request, task)
+    head = task.head([*corpus.train, *corpus.held_out], settings)
+    with request.here.main_first():
+        tokenizer = open_tokenizer(corpus, settings.model_copy(update={"tokenizer": "char"}))
+    encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=LIMIT, segments=False)
+    train, held_out = encode(corpus.train), encode(corpus.held_out)
+    tokens = sum(len(row.ids) for row in train.rows)
+    facts = {
+        "family": "langmill_bag",
+        "what": f"A linear classifier of n-grams ({kind})",
+        **corpus_facts(corpus, tokenizer, tokens),
+    }
+
+    def fit() -> BagClassifier:
+        model = fit_bag(
+            kind,
+            [row.ids.astype(np.int64) for row in train.rows],
+            np.array([row.target for row in train.rows]),
+            head.labels,
+            alphabet=Alphabet.of(tokenizer),
+            seed=settings.seed,
+        )
+        facts["sizes"] = f"{sum(model.config.features):,} n-grams"
+        return model
+
+    job = FitJob(
+        fit=fit,
+        evaluate=quick_evaluation(task, corpus.held_out, held_out, MICRO_TOKENS["cpu"]),
+        save_model=lambda folder, model: save_checkpoint(folder, Checkpoint(model, tokenizer)),
+        tokens=tokens,
+        facts=facts,
+    )
+    said = (
+        f"model    {kind}: a linear classifier of n-grams of words and characters",
+        f"fit      {plural(len(train.rows), 'example')}, {format_count(tokens)} characters",
+    )
+    return Lesson(job, FitPlan(settings, tokens, said))
+
+
+def refuse_unfollowed(request: Request) -> None:
+    """Raise ConfigError where something is set that a classifier of n-grams has no use for."""
+    settings = request.settings
+    kind = settings.model.family
+    given = flatten(settings.model_dump(exclude_defaults=True))
+    if idle := [name for name in given if name not in FOLLOWED and not name.startswith("data.")]:
+        named = ", ".join(SPELT.get(name, option_name(name)) for name in idle)
+        raise ConfigError(
+            f"--model {kind}: {named} {'have' if len(idle) > 1 else 'has'} no effect, for it is fitted in one go; leave it out"
+        )
+    if settings.device not in ("auto", "cpu"):
+        raise ConfigError(f"--device {settings.device}: {kind} is fitted on the CPU; leave it out")
+    if request.here.size > 1:
+        raise ConfigError(f"--model {kind} is fitted by one process; start it without torchrun")
+
+
+def fit_texts(
+    kind: str, texts: Sequence[tuple[str, ...]], targets: NDArray[Any], head: HeadConfig, *, seed: int = 0
+) -> Checkpoint:
+    """Return a classifier fitted to texts or pairs of texts with targets (N,) or (N, L), in memory."""
+    joined = ["\n".join(text) for text in texts]
+    tokenizer = train_tokenizer(joined, kind="char")
+    rows = [np.array(ids, np.int64) for ids in tokenizer.encode_batch(joined)]
+    model = fit_bag(kind, rows, targets, head.labels, alphabet=Alphabet.of(tokenizer), seed=seed)
+    return Checkpoint(model, tokenizer)
