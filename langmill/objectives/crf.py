@@ -113,20 +113,19 @@ def best_chain(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tenso
 
 
 def span_log_probabilities(
-    emissions: Tensor, transitions: Tensor, labels: Tensor, spans: list[tuple[int, int]]
+    emissions: Tensor, transitions: Tensor, lengths: Tensor, labels: Tensor, spans: Tensor
 ) -> Tensor:
-    """Return (spans,), the log of the probability that the places of a span have the labels of one chain.
+    """Return (N,), the log of the probability that the places of each span have the labels of its chain.
 
-    emissions: (T, L) of a single chain. labels: (T,). spans: first place, and the one behind the last.
+    labels: (B, T). spans: (N, 3), the number of the chain, the first place, and the one behind the last.
     """
-    emissions = emissions[None]
-    lengths = torch.tensor([emissions.shape[1]])
-    ahead, behind = forwards(emissions, transitions)[0], backwards(emissions, transitions, lengths)[0]
-    whole = (ahead[-1] + transitions[:-1, -1]).logsumexp(0)
-    places = torch.arange(len(labels))
-    steps = transitions[labels[:-1], labels[1:]] + emissions[0, places[1:], labels[1:]]
-    run = F.pad(steps.double().cumsum(0), (1, 0))
-    begin = torch.tensor([first for first, _ in spans], dtype=torch.long)
-    last = torch.tensor([end - 1 for _, end in spans], dtype=torch.long)
-    inside = (run[last] - run[begin]).to(emissions)
-    return ahead[begin, labels[begin]] + inside + behind[last, labels[last]] - whole
+    ahead, behind = forwards(emissions, transitions), backwards(emissions, transitions, lengths)
+    whole = (ahead[:, 0] + behind[:, 0]).logsumexp(1)  # (B,)
+    own = emissions.gather(2, labels[:, :, None])[:, 1:, 0]
+    steps = (transitions[labels[:, :-1], labels[:, 1:]] + own).double()  # summed over long texts
+    run = F.pad(steps.cumsum(1), (1, 0))  # (B, T)
+    chain, begin, last = spans[:, 0], spans[:, 1], spans[:, 2] - 1
+    inside = (run[chain, last] - run[chain, begin]).to(emissions)
+    return (
+        ahead[chain, begin, labels[chain, begin]] + inside + behind[chain, last, labels[chain, last]]
+    ) - whole[chain]

@@ -30,6 +30,7 @@ from langmill.tasks.practice import MICRO_TOKENS
 from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.tasks.tags import (
     ALONE,
+    Chain,
     Places,
     TaggedRows,
     TagSet,
@@ -193,7 +194,7 @@ class Tagging:
         Raises DataError, naming the row, where a label is none of the head's.
         """
         check_labels(examples, head)
-        tags = TagSet(head.labels, head.scheme)
+        tags = TagSet.of(head)
         places = [places_of(example.text, tokenizer) for example in examples]
         targets: list[NDArray[np.int64] | None] = []
         torn = []
@@ -214,8 +215,7 @@ class Tagging:
     def loss(self, scores: Tensor, batch: LabelledBatch, model: Any) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of the tags, or of the whole chains by a CRF."""
         if model.transitions is not None:
-            head = model.config.head
-            allowed = TagSet(head.labels, head.scheme).allowed.to(scores.device)
+            allowed = TagSet.of(model.config.head).within.to(scores.device)
             return chain_loss(scores, batch.targets, restricted(model.transitions, allowed))
         return class_loss(
             scores.flatten(0, 1),
@@ -233,11 +233,8 @@ class Tagging:
     ) -> dict[str, float]:
         """Return F1, precision and recall of spans."""
         assert isinstance(encoded, TaggedRows)
-        chains = decode(gathered(encoded, scores, len(examples)), transitions_of(model), tags_of_head(model))
-        found = assess(
-            [spans_of(chain, where, tags_of_head(model)) for chain, where in zip(chains, encoded.places)],
-            examples,
-        )
+        chains = decoded(model, gathered(encoded, scores, len(examples)))
+        found = assess([spans_of(*each) for each in zip(chains, encoded.places)], examples)
         return {name: found.figures[name] for name in ("f1", "precision", "recall")}
 
     def outputs(self, checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[list[Any], Sequence[Places]]:
@@ -262,9 +259,7 @@ class Tagging:
         model = checkpoint.model
         check_labels(examples, model.config.head)
         scores, places = self.outputs(checkpoint, [example.text for example in examples])
-        tags = tags_of_head(model)
-        chains = decode(scores, transitions_of(model), tags)
-        return assess([spans_of(chain, where, tags) for chain, where in zip(chains, places)], examples)
+        return assess([spans_of(*each) for each in zip(decoded(model, scores), places)], examples)
 
     def predict(self, checkpoint: Checkpoint, inputs: Sequence[Question]) -> list[Tagged]:
         """Tag texts, or lists of tokens, which are read as the text that they are of."""
@@ -275,15 +270,11 @@ class Tagging:
             text, tokens = (each, None) if isinstance(each, str) else joined(each)
             texts.append(text)
             extents.append(tokens)
-        tags, transitions = tags_of_head(checkpoint.model), transitions_of(checkpoint.model)
+        tags = TagSet.of(checkpoint.model.config.head)
         scores, places = self.outputs(checkpoint, texts)
         found = []
-        for text, tokens, emissions, chain, where in zip(
-            texts, extents, scores, decode(scores, transitions, tags), places
-        ):
-            spans = tags.spans(chain)
-            chances = tagging.span_scores(emissions, transitions, tags, chain, spans)
-            entities = entities_of(text, spans, chances, where)
+        for text, tokens, chain, where in zip(texts, extents, decoded(checkpoint.model, scores), places):
+            entities = entities_of(text, chain, where)
             found.append(
                 Tagged(
                     text,
@@ -312,7 +303,7 @@ class Tagging:
 
 def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:
     """Raise DataError, naming the row, where a span's label is none of the head's."""
-    known = {label for _, _, label in TagSet(head.labels).spans([tag for tag in head.labels if tag != "O"])}
+    known = {label for _, _, label in TagSet.of(head).spans([tag for tag in head.labels if tag != "O"])}
     for example in examples:
         if unknown := [span.label for span in example.spans if span.label not in known]:
             raise DataError(
@@ -339,38 +330,29 @@ def given_tags(example: TaggedExample) -> list[str]:
     return found if isinstance(found, list) and all(isinstance(tag, str) for tag in found) else []
 
 
-def tags_of_head(model: Any) -> TagSet:
-    """Return the tags that a model gives."""
-    return TagSet(model.config.head.labels, model.config.head.scheme)
-
-
-def transitions_of(model: Any) -> Tensor:
-    """Return the scores of tags after tags, (L + 1, L + 1); zeros without a CRF."""
-    if model.transitions is None:
-        return torch.zeros(len(model.config.head.labels) + 1, len(model.config.head.labels) + 1)
-    return model.transitions.detach().float().cpu()
+def decoded(model: Any, scores: Sequence[NDArray[np.float32]]) -> list[Chain]:
+    """Return the best tags of texts by a model's scores (P, L), and by its transitions where it has a CRF."""
+    ends = len(model.config.head.labels) + 1
+    learned = torch.zeros(ends, ends) if model.transitions is None else model.transitions.detach()
+    return decode(scores, learned.float().cpu(), TagSet.of(model.config.head))
 
 
 # ------------------------------------------------------------------------------------------------
 # Spans
 
 
-def spans_of(chain: Sequence[str], places: Places, tags: TagSet) -> list[tuple[int, int, str]]:
+def spans_of(chain: Chain, places: Places) -> list[tuple[int, int, str]]:
     """Return the spans of characters that the tags of places mark."""
     extents = places.extents.tolist()
-    return [(extents[begin][0], extents[end - 1][1], label) for begin, end, label in tags.spans(chain)]
+    return [(extents[begin][0], extents[end - 1][1], label) for begin, end, label in chain.spans]
 
 
-def entities_of(
-    text: str, spans: Sequence[tuple[int, int, str]], chances: Sequence[float], places: Places
-) -> tuple[Entity, ...]:
-    """Return spans of places as entities."""
-    extents = places.extents.tolist()
-    found = []
-    for (first, last, label), chance in zip(spans, chances):
-        begin, end = extents[first][0], extents[last - 1][1]
-        found.append(Entity(text[begin:end], label, begin, end, chance))
-    return tuple(found)
+def entities_of(text: str, chain: Chain, places: Places) -> tuple[Entity, ...]:
+    """Return what the tags of places mark."""
+    return tuple(
+        Entity(text[begin:end], label, begin, end, chance)
+        for (begin, end, label), chance in zip(spans_of(chain, places), chain.chances)
+    )
 
 
 def words_of(text: str, entities: Sequence[Entity]) -> list[str]:
@@ -417,7 +399,7 @@ def model_segmenter(checkpoint: Checkpoint) -> Segmenter:
     Raises ConfigError for a model that does something else.
     """
     head = getattr(checkpoint.model.config, "head", None)
-    if head is None or head.kind != "tokens" or not tags_of_head(checkpoint.model).words_only:
+    if head is None or head.kind != "tokens" or not TagSet.of(head).words_only:
         raise ConfigError(
             "words are found by a model that was trained to: langmill train ner on lines of words"
         )

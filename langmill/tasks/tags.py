@@ -13,7 +13,7 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from langmill.batches.labelled import TOKEN_FILL, LabelledRow
 from langmill.metrics.spans import Scheme, find_scheme, spans_to_tags
+from langmill.models.heads import HeadConfig
 from langmill.objectives.crf import best_chain, restricted, span_log_probabilities
 from langmill.tasks.labelled import Encoded
 from langmill.text.labelled_entities import Span
@@ -178,6 +179,19 @@ class TagSet:
         """How spans are spelt by these tags."""
         self.words_only = self.shape == "bare"
 
+    @classmethod
+    @functools.cache
+    def of(cls, head: HeadConfig) -> TagSet:
+        """Return the tags that a head scores."""
+        return cls(head.labels, head.scheme)
+
+    @functools.cached_property
+    def within(self) -> Tensor:
+        """(L + 1, L + 1), the same of a piece of a text, which may begin and end inside a span."""
+        table = self.allowed.clone()
+        table[-1] = table[:, -1] = True
+        return table
+
     @functools.cached_property
     def allowed(self) -> Tensor:
         """(L + 1, L + 1), whether one tag may follow another; the last row is the start, the last column the end."""
@@ -293,10 +307,21 @@ def gathered(
 # Decoding
 
 
-def decode(emissions: Sequence[NDArray[np.float32]], transitions: Tensor, tags: TagSet) -> list[list[str]]:
+@dataclass(frozen=True)
+class Chain:
+    """The best tags of a text, and what they mark."""
+
+    tags: Sequence[str]
+    spans: Sequence[tuple[int, int, str]]
+    """Of places."""
+    chances: Sequence[float]
+    """The probability of the tags of each span, given the whole text."""
+
+
+def decode(emissions: Sequence[NDArray[np.float32]], transitions: Tensor, tags: TagSet) -> list[Chain]:
     """Return the best tags of texts whose scores are (P, L) each; all of them follow one another as they may."""
     transitions = restricted(transitions, tags.allowed)
-    found: list[list[str]] = [[] for _ in emissions]
+    found = [Chain([], [], [])] * len(emissions)
     order = sorted((n for n, scores in enumerate(emissions) if len(scores)), key=lambda n: len(emissions[n]))
     while order:
         longest = len(emissions[order[-1]])
@@ -306,23 +331,17 @@ def decode(emissions: Sequence[NDArray[np.float32]], transitions: Tensor, tags: 
         for row, number in zip(table, group):
             row[: len(emissions[number])] = torch.from_numpy(emissions[number])
         lengths = torch.tensor([len(emissions[number]) for number in group])
-        for number, chain in zip(group, best_chain(table, transitions, lengths).tolist()):
-            found[number] = [tags.tags[label] for label in chain[: len(emissions[number])]]
+        labels = best_chain(table, transitions, lengths)
+        chains = [
+            [tags.tags[label] for label in row[:length]]
+            for row, length in zip(labels.tolist(), lengths.tolist())
+        ]
+        spans = [tags.spans(chain) for chain in chains]
+        where = [(row, begin, end) for row, each in enumerate(spans) for begin, end, _ in each]
+        chances: Iterator[float] = iter(())
+        if where:
+            logs = span_log_probabilities(table, transitions, lengths, labels, torch.tensor(where))
+            chances = iter(logs.exp().clamp(max=1).tolist())
+        for number, chain, each in zip(group, chains, spans):
+            found[number] = Chain(chain, each, list(itertools.islice(chances, len(each))))
     return found
-
-
-def span_scores(
-    emissions: NDArray[np.float32],
-    transitions: Tensor,
-    tags: TagSet,
-    chain: Sequence[str],
-    spans: Sequence[tuple[int, int, str]],
-) -> list[float]:
-    """Return the probability of the tags of each span, given the whole text."""
-    if not spans:
-        return []
-    labels = torch.tensor([tags.number[tag] for tag in chain])
-    extents = [(begin, end) for begin, end, _ in spans]
-    transitions = restricted(transitions, tags.allowed)
-    logs = span_log_probabilities(torch.from_numpy(emissions), transitions, labels, extents)
-    return logs.exp().clamp(max=1).tolist()

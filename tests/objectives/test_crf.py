@@ -126,18 +126,17 @@ def test_what_cannot_follow_never_does_and_its_gradient_is_a_number(
     loss.backward()
     assert transitions.grad is not None and transitions.grad.isfinite().all()
     assert not transitions.grad[~allowed].any()
-    assert float(limited.min()) == IMPOSSIBLE
+    assert limited.min().item() == IMPOSSIBLE
 
 
 def test_probability_of_a_span(emissions: Tensor, transitions: Tensor) -> None:
-    labels = torch.tensor([0, 1, 1, 2])
-    spans = [(0, 1), (1, 3), (0, 4), (3, 4)]
-    chains = all_chains(emissions[0], transitions, 4)
-    whole = log_sum(list(chains.values()))
-    wanted = [
-        log_sum([score for chain, score in chains.items() if chain[a:b] == tuple(labels[a:b].tolist())])
-        - whole
-        for a, b in spans
-    ]
-    found = span_log_probabilities(emissions[0], transitions, labels, spans)
+    labels = torch.tensor([[0, 1, 1, 2], [1, 0, 0, 0], [2, 0, 1, 0]])
+    spans = [(0, 0, 1), (0, 1, 3), (0, 0, 4), (0, 3, 4), (1, 0, 1), (2, 1, 3)]
+    wanted = []
+    for row, begin, end in spans:
+        chains = all_chains(emissions[row], transitions, int(LENGTHS[row]))
+        inside = tuple(labels[row, begin:end].tolist())
+        those = [score for chain, score in chains.items() if chain[begin:end] == inside]
+        wanted.append(log_sum(those) - log_sum(list(chains.values())))
+    found = span_log_probabilities(emissions, transitions, LENGTHS, labels, torch.tensor(spans))
     assert found.tolist() == pytest.approx(wanted, abs=1e-12)

@@ -18,7 +18,6 @@ from langmill.tasks.tags import (
     placed,
     places_of,
     rows_of,
-    span_scores,
     tags_of,
     windows,
 )
@@ -152,13 +151,13 @@ def test_chains_that_are_allowed_are_those_that_the_strict_reading_keeps(scheme:
     emissions = [torch.randn(9, len(labels), generator=generator).numpy() * 3 for _ in range(60)]
     free = [[labels[i] for i in scores.argmax(1)] for scores in emissions]
     found = decode(emissions, torch.zeros(len(labels) + 1, len(labels) + 1), tags)
-    for chain in found:
+    for chain in [each.tags for each in found]:
         spans = tags_to_spans(chain, strict=scheme)
         assert spans_to_tags(spans, len(chain), scheme) == chain
-    assert any(chain != best for chain, best in zip(found, free))
+    assert any(chain.tags != best for chain, best in zip(found, free))
     for chain in free:  # and what is legal already stays
         if spans_to_tags(tags_to_spans(chain, strict=scheme), len(chain), scheme) == chain:
-            assert found[free.index(chain)] == chain
+            assert found[free.index(chain)].tags == chain
 
 
 def test_plain_names_and_unknown_schemes_are_left_free() -> None:
@@ -177,12 +176,18 @@ def test_decoding_texts_of_any_length_together_is_decoding_each() -> None:
     transitions = torch.randn(4, 4, generator=generator)
     together = decode(emissions, transitions, tags)
     assert together == [decode([each], transitions, tags)[0] for each in emissions]
-    assert together[1] == []
+    assert together[1].tags == []
 
 
 def test_scores_of_spans_are_probabilities_without_a_crf_of_tags_by_themselves() -> None:
     tags = TagSet(("NOUN", "VERB"))
     emissions = np.array([[0.0, 1.0], [2.0, 0.0]], np.float32)
     (chain,) = decode([emissions], torch.zeros(3, 3), tags)
-    found = span_scores(emissions, torch.zeros(3, 3), tags, chain, tags.spans(chain))
-    assert found == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2))], rel=1e-5)
+    assert chain.chances == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2))], rel=1e-5)
+
+
+def test_a_piece_of_a_text_may_begin_and_end_inside_a_span() -> None:
+    tags = TagSet(("O", "B-A", "I-A", "E-A", "S-A"), "BIOES")
+    assert not tags.allowed[-1, 2] and not tags.allowed[1, -1]
+    assert tags.within[-1].all() and tags.within[:, -1].all()
+    assert torch.equal(tags.within[:-1, :-1], tags.allowed[:-1, :-1])
