@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import click
@@ -41,6 +42,11 @@ from langmill.cli.options import encoding_option, reading_options
 @click.option("--separator", default="", help="What stands between several labels in one cell, such as ','.")
 @reading_options
 @encoding_option
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Also write a page: calibration, curves, confusions, the worst mistakes, likely wrong labels (classify).",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def evaluate(
@@ -58,6 +64,7 @@ def evaluate(
     text_field: str,
     encoding: str,
     on_bad_row: str,
+    report: Path | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -101,8 +108,11 @@ def evaluate(
             train_data=train_data,
             references=references,
             device=choose_device(device),
+            report=report,
         )
     else:
+        if report is not None:
+            raise click.UsageError("--report is of classifiers; leave it out")
         texts = ReadingSettings(
             cast(Literal["auto", "file", "line", "blank"], boundary),
             text_field,

@@ -183,16 +183,19 @@ def evaluate_answers(
     train_data: Sequence[str],
     references: bool,
     device: torch.device,
+    report: Path | None = None,
 ) -> TaskEvaluation:
     """Evaluate the checkpoint `names[0]`, whose model has a head, on labelled data; a second one is compared with it.
 
     reading: settings of how rows are read, as in `DataSettings`. train_data: what baselines learn from; empty: what the
-    run of the first checkpoint was trained on.
+    run of the first checkpoint was trained on. report: where to write a page about a classifier's mistakes.
     """
     settings = resolve(DataSettings, reading)
     opened = load_checkpoint(names[0], device=device)
     need_tokenizer(opened)
     task: Any = find_task(task_of(opened.model))
+    if report is not None and task.name != "classify":
+        raise ConfigError(f"--report is of classifiers; {names[0]} is made for {task.name}: leave it out")
     examples = read_examples(task, data, settings)
     result = evaluate_task(names[0], task, opened, examples)
     for name in names[1:]:
@@ -207,7 +210,13 @@ def evaluate_answers(
         result = add_baselines(
             result, task, opened, examples, training_examples(names[0], task, train_data, settings)
         )
-    return replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
+    result = replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
+    if report is not None:
+        from langmill.evaluation.error_report import write_report
+
+        write_report(report, result, examples, opened.model.config.head)
+        say(f"written: {report}")
+    return result
 
 
 def training_examples(

@@ -22,6 +22,8 @@ class Assessment:
     """The main figure of the examples with these numbers, some of them several times."""
     right: NDArray[np.bool_]
     """(examples,), whether an example is answered entirely right."""
+    logits: NDArray[np.floating] | None = None
+    """(examples, labels), of a classifier."""
 
 
 def ratio_score(numerators: NDArray[Any], denominators: NDArray[Any]) -> Callable[[NDArray[np.int64]], float]:

@@ -261,7 +261,11 @@ class Classifying:
             "ece": expected_calibration_error(chances, truth if several else truth.argmax(1)),
         }
         return Assessment(
-            figures, "f1_micro" if several else "accuracy", ratio_score(numerators, denominators), right
+            figures,
+            "f1_micro" if several else "accuracy",
+            ratio_score(numerators, denominators),
+            right,
+            logits,
         )
 
     def outputs(

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable, Sequence
-from html import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from langmill.core.errors import MissingDependencyError
 from langmill.core.files import atomic_write
+from langmill.core.page import page as html_page
+from langmill.core.page import picture, table
 from langmill.text.statistics import CorpusStatistics
-
-_STYLE = """body{font:16px/1.5 system-ui,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;max-width:60rem;
-margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;margin:.5rem 2rem .5rem 0}td,th{padding:.1rem .8rem;
-text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}img{max-width:100%}
-.side{display:flex;flex-wrap:wrap}"""
 
 
 def write_page(statistics: CorpusStatistics, path: Path, *, title: str) -> None:
@@ -36,20 +29,18 @@ def page(found: CorpusStatistics, *, title: str) -> str:
     first = next(iter(found.lengths.values()))
     heads = ["", "mean", *(f"{float(q):.0%}" for q in first.quantiles)]
     body = [
-        f"<h1>{escape(title)}</h1>",
-        _table(["", ""], _totals(found)),
+        table(["", ""], _totals(found)),
         "<h2>Lengths of documents</h2>",
-        _table(heads, lengths),
-        _picture(_draw_lengths, found),
+        table(heads, lengths),
+        picture(partial(_draw_lengths, found=found)),
         "<h2>Characters and languages</h2><div class=side>",
-        _table(["kind", "share"], [(name, f"{share:.2%}") for name, share in found.scripts.items()]),
-        _table(["language", "documents"], found.languages.items()) if found.languages else "",
+        table(["kind", "share"], [(name, f"{share:.2%}") for name, share in found.scripts.items()]),
+        table(["language", "documents"], found.languages.items()) if found.languages else "",
         "</div><h2>Vocabulary</h2>",
-        _picture(_draw_vocabulary, found),
-        _table(["word", "occurrences"], found.top),
+        picture(partial(_draw_vocabulary, found=found)),
+        table(["word", "occurrences"], found.top),
     ]
-    head = f"<!doctype html><html><head><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style></head>"
-    return head + "<body>" + "\n".join(body) + "</body></html>\n"
+    return html_page(title, body)
 
 
 def _totals(found: CorpusStatistics) -> list[tuple[Any, ...]]:
@@ -72,31 +63,6 @@ def _totals(found: CorpusStatistics) -> list[tuple[Any, ...]]:
         rows += [("tokens", found.tokens.total), ("tokens a word", f"{found.tokens.per_word:.3f}"),
                  ("tokens a character", f"{found.tokens.per_character:.3f}")]  # fmt: skip
     return rows
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads) if any(heads) else ""
-    lines = ("".join(f"<td>{_cell(value)}</td>" for value in row) for row in rows)
-    return f"<table><tr>{head}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, (int, float)) else escape(str(value))
-
-
-def _picture(draw: Any, found: CorpusStatistics) -> str:
-    """Return an image element that holds the picture itself."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "pictures need matplotlib; install it with `pip install 'langmill[viz]'`, or leave --html out"
-        ) from error
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    draw(figure, found)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=110)
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
 def _draw_lengths(figure: Any, found: CorpusStatistics) -> None:
