@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from langmill.batches.labelled import TOKEN_FILL, LabelledBatch
 from langmill.checkpoint import Checkpoint
+from langmill.core.config import flatten, nest, option_name, resolve
 from langmill.core.errors import ConfigError, DataError, did_you_mean
-from langmill.core.log import warn
+from langmill.core.log import say, warn
 from langmill.metrics.spans import Scheme, find_scheme, span_counts, span_scores, spans_to_tags
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
@@ -50,6 +51,18 @@ from langmill.text.segmentation import Segmenter
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
 
+AUTO: Mapping[str, Any] = {
+    "model.family": "lstm",
+    "model.layers": 1,
+    "model.width": 128,
+    "model.dropout": 0.4,
+    "tokenizer": "char",
+    "labels.crf": "yes",
+    "batch": 32,
+}
+"""What is trained from scratch where nothing else is asked for."""
+WITHOUT_CRF = ("labels.smoothing", "labels.focus")
+"""Settings of a loss token by token."""
 Question = Text | list[str]
 """A text, or its tokens."""
 
@@ -127,7 +140,8 @@ class Tagging:
 
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
-        return prepare(request, Tagging(request.settings.labels))
+        settings = choose_model(request.settings)
+        return prepare(replace(request, settings=settings), Tagging(settings.labels))
 
     def baselines(
         self, train: Sequence[TaggedExample], examples: Sequence[TaggedExample], head: HeadConfig
@@ -170,9 +184,8 @@ class Tagging:
             if getattr(wanted, name) != value:
                 raise ConfigError(f"--labels.{name} has no effect on ner; leave it out")
         if wanted.crf == "yes" and (wanted.smoothing or wanted.focus):
-            raise ConfigError(
-                "--labels.crf yes scores whole texts; leave out --labels.smoothing and --labels.focus"
-            )
+            named = " and ".join(map(option_name, WITHOUT_CRF))
+            raise ConfigError(f"--labels.crf yes scores whole texts; leave out {named}")
         labels = sorted({span.label for example in examples for span in example.spans})
         if not labels:
             raise DataError("no text has a span with a label; there is nothing to find")
@@ -298,7 +311,25 @@ class Tagging:
 
 
 # ------------------------------------------------------------------------------------------------
-# Labels
+# Settings and labels
+
+
+def choose_model(settings: TrainSettings) -> TrainSettings:
+    """Return the settings with the model that does best from scratch where none is asked for (docs/log.md).
+
+    Names are told by how they are spelt, which characters show; a Transformer needs more text than a set of a few
+    thousand sentences has, or a checkpoint.
+    """
+    if settings.model.family != "auto" or settings.from_checkpoint:
+        return settings
+    given = flatten(settings.model_dump(exclude_defaults=True))
+    chosen = {name: value for name, value in AUTO.items() if name not in given}
+    if any(name in given for name in WITHOUT_CRF):
+        del chosen["labels.crf"]
+    say(
+        "model auto: an LSTM that reads characters, with a CRF; or name another with --model, or begin --from one"
+    )
+    return resolve(TrainSettings, nest({**flatten(settings.model_dump()), **chosen}))
 
 
 def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:

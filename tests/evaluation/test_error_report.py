@@ -31,8 +31,20 @@ def test_the_page_holds_all_parts(tmp_path):
     examples = [ClassExample(f"第{n}条", (head.labels[n % 2],), source=f"评论.csv:{n}") for n in range(40)]
     scores = [np.array([0.0, 2.0 * (n % 2) - 1], np.float32) + draw.normal(size=2) for n in range(40)]
     found = Classifying().assess(scores, examples, head)
-    write_report(tmp_path / "page.html", TaskEvaluation("runs/x", "classify", found, interval_of(found)), examples, head)
+    write_report(
+        tmp_path / "page.html",
+        TaskEvaluation("runs/x", "classify", found, interval_of(found)),
+        examples,
+        head,
+    )
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    for part in ("Confusions", "Curves", "temperature", "most confident of", "likely labelled wrong", "评论.csv:"):
+    for part in (
+        "Confusions",
+        "Curves",
+        "temperature",
+        "most confident of",
+        "likely labelled wrong",
+        "评论.csv:",
+    ):
         assert part in page
     assert page.count("data:image/png;base64,") == 3 and "http" not in page

@@ -10,7 +10,7 @@ import langmill
 
 PEOPLE = ("Ada", "Bob", "Cleo", "王明", "李华")
 PLACES = ("Oslo", "Rome", "New York", "北京", "上海")
-TINY = {"layers": 1, "width": 32, "heads": 2}
+TINY = {"family": "eurobert", "layers": 1, "width": 32, "heads": 2}
 
 
 def sentence(draw: random.Random) -> tuple[str, list[dict[str, object]]]:

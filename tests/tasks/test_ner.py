@@ -11,9 +11,10 @@ import torch
 
 import langmill
 from langmill.checkpoint import load_checkpoint
+from langmill.core.config import resolve
 from langmill.core.errors import ConfigError, DataError
 from langmill.tasks.labelled import Encoded
-from langmill.tasks.ner import Entity, Tagged, Tagging, assess, model_segmenter, words_of
+from langmill.tasks.ner import Entity, Tagged, Tagging, assess, choose_model, model_segmenter, words_of
 from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
@@ -44,7 +45,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def crf_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "crf"
-    train(data, folder, labels={"crf": "yes"}, tokenizer="char", model={**TINY, "family": "lstm"})
+    train(data, folder, labels={"crf": "yes"}, tokenizer="char", model={**TINY, "family": "lstm", "heads": 0})
     return folder
 
 
@@ -259,6 +260,25 @@ def test_the_scheme_is_that_of_the_data(rows: str, scheme: str, tmp_path: Path) 
 def test_settings_without_effect(labels: dict[str, object], message: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         train(data, tmp_path / "run", labels=labels)
+
+
+def test_the_model_that_is_trained_where_none_is_asked_for(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path / "auto", model={}, vocabulary=0, steps=2, batch=0)
+    checkpoint = load_checkpoint(tmp_path / "auto")
+    config = checkpoint.model.config
+    assert checkpoint.tokenizer is not None and checkpoint.tokenizer.kind == "char"
+    assert (
+        config.body.kind == "lstm" and (config.body.layers, config.body.width) == (1, 128) and config.head.crf
+    )
+
+
+def test_what_is_asked_for_is_not_chosen_otherwise() -> None:
+    asked = resolve(TrainSettings, {"model": {"width": 64}, "labels": {"focus": 2.0}, "batch": 8})
+    found = choose_model(asked)
+    assert (found.model.family, found.model.width, found.batch, found.labels.crf) == ("lstm", 64, 8, "no")
+    for named in ({"model": {"family": "bert"}}, {"from_checkpoint": "x"}):
+        settings = resolve(TrainSettings, named)
+        assert choose_model(settings) is settings
 
 
 def test_nothing_to_find(tmp_path: Path) -> None:
