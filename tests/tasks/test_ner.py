@@ -11,6 +11,7 @@ import torch
 
 import langmill
 from langmill.checkpoint import load_checkpoint
+from langmill.checkpoint.heads import put_head
 from langmill.core.config import resolve
 from langmill.core.errors import ConfigError, DataError
 from langmill.tasks.labelled import Encoded
@@ -200,6 +201,20 @@ def test_a_tagger_goes_on_from_an_encoder_and_by_adapters(data: Path, run: Path,
         assert (
             TASK.evaluate(checkpoint, read(data)).figures["f1"] > 0.8
         )  # the head of the same labels is kept
+
+
+def test_a_head_for_the_same_tags_keeps_what_is_known(crf_run: Path) -> None:
+    old = load_checkpoint(crf_run)
+    head = old.model.config.head
+    tags = head.labels[::-1]
+    new = put_head(old, dataclasses.replace(head, labels=tags), torch.Generator().manual_seed(0)).model
+    one, other = head.labels.index("O"), head.labels.index("B-person")
+    learned = old.model.transitions[one, other]
+    assert learned != 0 and new.transitions[tags.index("O"), tags.index("B-person")] == learned
+    assert torch.equal(new.transitions[-1, :-1], old.model.transitions[-1, :-1].flip(0))
+    assert torch.equal(new.output.weight, old.model.output.weight.flip(0))
+    plain = put_head(old, dataclasses.replace(head, crf=False), torch.Generator().manual_seed(0)).model
+    assert plain.transitions is None and torch.equal(plain.output.weight, old.model.output.weight)
 
 
 def test_words_are_found_and_a_model_of_them_segments(tmp_path: Path) -> None:
