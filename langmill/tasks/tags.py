@@ -92,25 +92,27 @@ class Places:
 def places_of(text: str, tokenizer: Tokenizer) -> Places:
     """Return the places of a text. What no token covers (a sign that the tokenizer drops) is none."""
     found = pieces(text)
-    owner = np.full(len(text), -1)
+    owner = [-1] * len(text)
     for number, (begin, end) in enumerate(found):
-        owner[begin:end] = number
+        owner[begin:end] = [number] * (end - begin)
+    first = [-1] * len(found)  # the first token of each piece
+    joins = [False] * len(found)  # whether a piece is one place with the piece before it
     encoded = tokenizer.encode_offsets(text)
-    first = np.full(len(found), -1)  # the first token of each piece
-    joins = np.zeros(len(found) + 1, bool)  # whether a piece is one place with the piece before it
     for token, (_, begin, end) in enumerate(encoded):
-        inside = owner[begin:end]
-        inside = inside[inside >= 0]
-        if len(inside):
-            low, high = inside[0], inside[-1]
-            fresh = first[low : high + 1]
-            fresh[fresh < 0] = token
-            joins[low + 1 : high + 1] = True
-    begins = np.flatnonzero(~joins[: len(found)])
-    ends = np.append(begins[1:], len(found))
-    spans = np.array([(found[a][0], found[b - 1][1]) for a, b in zip(begins, ends)], np.int64).reshape(-1, 2)
-    kept = first[begins] >= 0
-    return Places(spans[kept], first[begins][kept], np.array([number for number, _, _ in encoded], np.int32))
+        if touched := [number for number in owner[begin:end] if number >= 0]:
+            for number in range(touched[0], touched[-1] + 1):
+                first[number] = token if first[number] < 0 else first[number]
+                joins[number] = joins[number] or number > touched[0]
+    extents: list[tuple[int, int]] = []
+    tokens: list[int] = []
+    for (begin, end), token, goes_on in zip(found, first, joins):
+        if goes_on:
+            extents[-1] = extents[-1][0], end
+        elif token >= 0:
+            extents.append((begin, end))
+            tokens.append(token)
+    ids = np.array([number for number, _, _ in encoded], np.int32)
+    return Places(np.array(extents, np.int64).reshape(-1, 2), np.array(tokens, np.int64), ids)
 
 
 def placed(

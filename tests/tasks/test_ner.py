@@ -14,12 +14,14 @@ from langmill.checkpoint import load_checkpoint
 from langmill.checkpoint.heads import put_head
 from langmill.core.config import resolve
 from langmill.core.errors import ConfigError, DataError
+from langmill.models.heads import HeadConfig
 from langmill.tasks.labelled import Encoded
 from langmill.tasks.ner import Entity, Tagged, Tagging, assess, choose_model, model_segmenter, words_of
 from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_spans import TaggedExample, read_spans
+from langmill.training.optimizers import is_matrix
 from langmill.training.settings import DataSettings, TrainSettings
 from tests.small_runs import CommandLine
 from tests.tasks.ner_samples import TINY, train, write_entities, write_words
@@ -361,3 +363,15 @@ def test_rows_keep_where_their_tags_stand(run: Path, data: Path) -> None:
     )
     assert isinstance(encoded, Encoded) and len(encoded.windows) == len(encoded.rows) == 3
     assert dataclasses.replace(encoded, rows=encoded.rows[:1]).places is encoded.places
+
+
+def test_tags_and_a_crf_are_for_tokens() -> None:
+    for wrong in ({"crf": True}, {"scheme": "BIO"}):
+        with pytest.raises(ConfigError, match="tags and a CRF are for tokens, not for a head of kind 'text'"):
+            HeadConfig(kind="text", labels=("a", "b"), **wrong)
+
+
+def test_transitions_are_not_moved_as_matrices_of_layers_are(crf_run: Path) -> None:
+    model = load_checkpoint(crf_run).model
+    assert not is_matrix("transitions", model.transitions, model)
+    assert is_matrix("body.encoder.layers.0.forwards.weight_input", torch.zeros(2, 2), model)
