@@ -62,10 +62,13 @@ def alike(old: Headed, new: Headed) -> dict[str, Tensor]:
     known: dict[str, Tensor] = {
         name: weight for name, weight in old.named_parameters() if name.startswith("transform.")
     }
-    same = replace(head, labels=wanted.labels, dropout=wanted.dropout) == wanted
-    if same and set(head.labels) == set(wanted.labels):
+    free = {name: getattr(wanted, name) for name in ("labels", "dropout", "scheme", "crf")}
+    if replace(head, **free) == wanted and set(head.labels) == set(wanted.labels):
         order = [head.labels.index(label) for label in wanted.labels] or [0, 1]
         known |= {f"output.{name}": weight[order] for name, weight in old.output.named_parameters()}
+        if old.transitions is not None and new.transitions is not None:
+            ends = [*order, len(order)]
+            known["transitions"] = old.transitions[ends][:, ends]
     return known
 
 

@@ -43,6 +43,10 @@ class HeadConfig:
     """Of the output layer."""
     dropout: float = 0.0
     """Share of the channels that the output layer reads."""
+    scheme: str = ""
+    """What the labels of tokens are tags of, such as BIO; empty: not known."""
+    crf: bool = False
+    """How well one label of a token follows another is learned too, as a linear-chain conditional random field."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", Kind), ("pooling", Pooling)):
@@ -64,6 +68,8 @@ class HeadConfig:
             raise ConfigError(f"labels must differ, but there are several {', '.join(map(repr, repeated))}")
         if self.multi_label and self.kind != "text":
             raise ConfigError(f"several labels at once are for texts, not for a head of kind {self.kind!r}")
+        if (self.crf or self.scheme) and self.kind != "tokens":
+            raise ConfigError(f"tags and a CRF are for tokens, not for a head of kind {self.kind!r}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"a head's dropout: {self.dropout} is not allowed; it must be in [0, 1)")
 
@@ -154,6 +160,8 @@ class Headed(nn.Module):
         )
         self.transform = nn.Linear(width, width) if head.transform else None
         self.output = nn.Linear(width, head.outputs, bias=head.bias)
+        ends = head.outputs + 1
+        self.transitions = nn.Parameter(torch.empty(ends, ends)) if head.crf else None  # see objectives.crf
 
     def encode(
         self,

@@ -211,8 +211,10 @@ def initialise_head(model: Headed, generator: torch.Generator) -> None:
     |-------------------------|----------------------------------------------------------------|
     | transform               | uniform in ±sqrt(3 / inputs), which keeps the input's variance |
     | output layer            | normal, deviation 0.02 (Devlin et al. 2019)                    |
-    | biases                  | 0                                                              |
+    | biases, transitions     | 0                                                              |
     """
+    if model.transitions is not None:
+        model.transitions.zero_()
     if model.transform is not None:
         bound = (3 / model.transform.in_features) ** 0.5
         model.transform.weight.uniform_(-bound, bound, generator=generator)

@@ -29,6 +29,7 @@ def find_task(name: str) -> Task:
     from langmill.tasks.embed import Embedding
     from langmill.tasks.lm import LanguageModelling
     from langmill.tasks.mlm import MaskedLanguageModelling
+    from langmill.tasks.ner import Tagging
     from langmill.tasks.qa import QuestionAnswering
 
     known = (
@@ -36,6 +37,7 @@ def find_task(name: str) -> Task:
         MaskedLanguageModelling(),
         Denoising(),
         Classifying(),
+        Tagging(),
         QuestionAnswering(),
         Embedding(),
     )

@@ -66,7 +66,7 @@ def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
 
     job = FitJob(
         fit=fit,
-        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, MICRO_TOKENS["cpu"]),
+        evaluate=quick_evaluation(task, corpus.held_out, held_out, MICRO_TOKENS["cpu"]),
         save_model=lambda folder, model: save_checkpoint(folder, Checkpoint(model, tokenizer)),
         tokens=tokens,
         facts=facts,

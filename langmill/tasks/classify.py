@@ -210,7 +210,7 @@ class Classifying:
             rows.append(LabelledRow(ids, target.astype(np.int64), kinds))
         return Encoded(rows, np.arange(len(rows)), cut=sum(lost > 0 for lost in cut))
 
-    def loss(self, scores: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+    def loss(self, scores: Tensor, batch: LabelledBatch, model: Any) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy."""
         weights = None if self.weights is None else self.weights.to(scores.device)
         if batch.targets.ndim == 2:
@@ -228,10 +228,10 @@ class Classifying:
         scores: Sequence[NDArray[np.float32]],
         examples: Sequence[ClassExample],
         encoded: Encoded,
-        head: HeadConfig,
+        model: Any,
     ) -> dict[str, float]:
         """Return accuracy (of several labels micro F1) and macro F1."""
-        found = self.assess(scores, examples, head)
+        found = self.assess(scores, examples, model.config.head)
         return {name: found.figures[name] for name in dict.fromkeys((found.main, "f1_macro"))}
 
     def assess(

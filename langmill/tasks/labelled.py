@@ -82,11 +82,11 @@ class LabelledTask(StepTask, Protocol):
     ) -> Iterator[Any]:
         """Yield the examples of files; answers: they are needed."""
 
-    def question(self, example: Any) -> Text:
+    def question(self, example: Any) -> Text | list[str]:
         """Return what `predict` is asked about an example."""
 
     def texts(self, example: Any) -> tuple[str, ...]:
-        """Return what a tokenizer learns from."""
+        """Return what a tokenizer learns from: no token is to cross where it is cut."""
 
     def group(self, example: Any) -> tuple[str, ...]:
         """Return what equal examples share: they are held out together."""
@@ -111,17 +111,17 @@ class HeadedTask(LabelledTask, Protocol):
     ) -> Encoded:
         """Return examples as rows of at most `limit` tokens. segments: the model tells segments apart."""
 
-    def loss(self, scores: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
-        """Return (loss_sum, count) of scores in float32."""
+    def loss(self, scores: Tensor, batch: LabelledBatch, model: Any) -> tuple[Tensor, Tensor]:
+        """Return (loss_sum, count) of a model's scores in float32."""
 
     def figures(
         self,
         scores: Sequence[NDArray[np.float32]],
         examples: Sequence[Any],
         encoded: Encoded,
-        head: HeadConfig,
+        model: Any,
     ) -> dict[str, float]:
-        """Return metrics of scores, one array a row without padding; the first is the one to be raised."""
+        """Return metrics of a model's scores, one array a row without padding; the first is the one to be raised."""
 
 
 # ------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class LabelledCorpus:
         return sum(map(len, self.training_texts()))
 
     def training_texts(self) -> Iterator[str]:
-        """Yield the texts that may be learned from."""
+        """Yield what a tokenizer may learn from."""
         return (text for example in self.train for text in self.texts(example))
 
     @property
@@ -257,7 +257,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         train.rows,
         collate=partial(collate, micro_tokens=micro_tokens, by_token=task.by_token),
         objective=partial(objective_of, task),
-        evaluate=quick_evaluation(task, corpus.held_out, held_out, head, micro_tokens),
+        evaluate=quick_evaluation(task, corpus.held_out, held_out, micro_tokens),
         rises=True,
         make=partial(new_headed, task, head, tokenizer),
         most_steps=most_steps(settings, len(train.rows)),
@@ -367,14 +367,20 @@ def with_head(
     """
     own = checkpoint.model.config.output_stack.dropout
     head = head_for(
-        FAMILIES[checkpoint.family], wanted.kind, wanted.labels, multi_label=wanted.multi_label, dropout=own
+        FAMILIES[checkpoint.family],
+        wanted.kind,
+        wanted.labels,
+        multi_label=wanted.multi_label,
+        dropout=own,
+        scheme=wanted.scheme,
+        crf=wanted.crf,
     )
     return replace(put_head(checkpoint, head, generator), decisions={} if decisions is None else decisions)
 
 
 def objective_of(task: HeadedTask, model: Any, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
     """Return (loss_sum, count) of a batch."""
-    return task.loss(scores_of(model, batch), batch)
+    return task.loss(scores_of(model, batch), batch, model)
 
 
 def scores_of(model: Any, batch: LabelledBatch) -> Tensor:
@@ -394,7 +400,7 @@ def score_rows(
 
 
 def quick_evaluation(
-    task: HeadedTask, examples: Sequence[Any], encoded: Encoded, head: HeadConfig, micro_tokens: int
+    task: HeadedTask, examples: Sequence[Any], encoded: Encoded, micro_tokens: int
 ) -> Callable[[Any], dict[str, float]]:
     """Return a function from a model to its figures on held-out examples, the loss last.
 
@@ -402,7 +408,7 @@ def quick_evaluation(
     """
     examples = examples[:QUICK_EXAMPLES]
     rows = [row for row, owner in zip(encoded.rows, encoded.owners) if owner < len(examples)]
-    quick = Encoded(rows, encoded.owners[: len(rows)], encoded.cut)
+    quick = replace(encoded, rows=rows, owners=encoded.owners[: len(rows)])
 
     @torch.no_grad()
     def evaluate(model: Any) -> dict[str, float]:
@@ -411,10 +417,10 @@ def quick_evaluation(
         for numbers, batch, found in score_rows(
             model, rows, micro_tokens=micro_tokens, by_token=task.by_token
         ):
-            loss, asked = task.loss(found, batch)
+            loss, asked = task.loss(found, batch, model)
             total, count = total + float(loss), count + float(asked)
             for number, score in zip(numbers, found.cpu().numpy()):
                 scores[number] = score[: len(rows[number].ids)] if score.ndim == 2 else score
-        return {**task.figures(scores, examples, quick, head), "loss": total / max(count, 1e-9)}
+        return {**task.figures(scores, examples, quick, model), "loss": total / max(count, 1e-9)}
 
     return evaluate

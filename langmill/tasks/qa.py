@@ -124,7 +124,7 @@ class QuestionAnswering:
         found = cut_windows(examples, tokenizer, limit=limit, segments=segments)
         return Encoded(found.rows, found.owners, notes=found.notes)
 
-    def loss(self, scores: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+    def loss(self, scores: Tensor, batch: LabelledBatch, model: Any) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of where answers begin and end."""
         valid = answer_places(batch.targets, scores.shape[1])
         return extent_loss(scores, batch.targets[:, :2], valid)
@@ -134,7 +134,7 @@ class QuestionAnswering:
         scores: Sequence[NDArray[np.float32]],
         examples: Sequence[QuestionExample],
         encoded: Encoded,
-        head: HeadConfig,
+        model: Any,
     ) -> dict[str, float]:
         """Return F1 and exact match; where some questions have no answer, with the threshold that is best for F1."""
         found = candidates_of(encoded, examples, enumerate(scores))

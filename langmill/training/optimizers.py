@@ -150,14 +150,14 @@ class Muon:
 
 
 def is_matrix(name: str, parameter: Tensor, model: nn.Module) -> bool:
-    """Whether Muon should move this weight: a matrix that is neither an embedding nor the output layer.
+    """Whether Muon should move this weight: a matrix that is neither an embedding nor the output layer (nor a CRF's).
 
     Nor an adapter's factor. A step of Muon has a fixed spectral size because that is how far it moves the layer's
     outputs; what moves them here is the product of two factors, one of which begins at zero. In a trial either
     optimiser came to the same loss (docs/log.md), and AdamW's rates are those that people know for adapters.
     """
     module = model.get_submodule(name.rpartition(".")[0])
-    other = isinstance(module, nn.Embedding) or name.startswith("output.") or is_factor(name)
+    other = isinstance(module, nn.Embedding) or name.startswith(("output.", "transitions")) or is_factor(name)
     return parameter.ndim == 2 and not other
 
 

@@ -96,6 +96,10 @@ class LabelSettings(Settings):
     """Share of a target that all labels get alike."""
     focus: float = Field(0.0, ge=0, le=10)
     """Focal loss: what is right already counts less, the more so the higher; 0: off, often 2."""
+    scheme: Literal["auto", "BIO", "BIOES", "BMES"] = "auto"
+    """ner: how tags spell spans; auto: as the data do, BMES for words alone, else BIO."""
+    crf: Literal["no", "yes"] = "no"
+    """ner: learn too how well one tag follows another (a conditional random field)."""
 
 
 class EmbedSettings(Settings):

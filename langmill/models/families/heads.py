@@ -17,7 +17,7 @@ TEXT, TOKENS, SPAN = "ForSequenceClassification", "ForTokenClassification", "For
 PROBLEMS = {"single_label_classification": False, "multi_label_classification": True}
 """Their names of what labels are, and whether a text may have several."""
 KEYS = frozenset(
-    "classifier_dropout classifier_pooling id2label label2id num_labels _num_labels problem_type".split()
+    "classifier_dropout classifier_pooling id2label label2id num_labels _num_labels problem_type tag_scheme crf".split()
 )
 """Keys of config.json that say what a head is; any file may have them."""
 
@@ -25,6 +25,12 @@ KEYS = frozenset(
 def layer(theirs: str, ours: str = "output") -> Row:
     """Return the row of a linear layer of a head."""
     return Row(f"{theirs}.*", (f"{ours}.*",))
+
+
+def tokens_of(name: str, *, layer_name: str = "classifier") -> HeadLayout:
+    """Return the head for tokens, which all classes have alike; theirs know no transitions and leave them out."""
+    rows = (layer(layer_name), Row("crf.transitions", ("transitions",)))
+    return HeadLayout(kind="tokens", architecture=name + TOKENS, rows=rows)
 
 
 def span_of(name: str, *, prefix: str = "") -> HeadLayout:
@@ -36,7 +42,7 @@ def bert_heads(name: str, *text: Row) -> tuple[HeadLayout, ...]:
     """Return the heads of BERT's kind: a text is told by its first token, through a layer and tanh."""
     return (
         HeadLayout(kind="text", architecture=name + TEXT, rows=text, constants={"transform": "tanh"}),
-        HeadLayout(kind="tokens", architecture=name + TOKENS, rows=(layer("classifier"),)),
+        tokens_of(name),
         span_of(name),
     )
 
@@ -54,7 +60,7 @@ def decoder_heads(name: str, *, tokens: str = "score", span_prefix: str = "") ->
             poolings={"": "last"},
             constants={"bias": False},
         ),
-        HeadLayout(kind="tokens", architecture=name + TOKENS, rows=(layer(tokens),)),
+        tokens_of(name, layer_name=tokens),
         span_of(name, prefix=span_prefix),
     )
 
@@ -67,7 +73,7 @@ EUROBERT_HEADS = (
         poolings={"late": "late", "mean": "mean", "bos": "first"},
         constants={"transform": "gelu"},
     ),
-    HeadLayout(kind="tokens", architecture="EuroBert" + TOKENS, rows=(layer("classifier"),)),
+    tokens_of("EuroBert"),
     span_of("EuroBert"),  # a class that Transformers lacks
 )
 
@@ -78,7 +84,7 @@ RECURRENT_HEADS = (
         rows=(layer("classifier"),),
         poolings={"mean": "mean", "first": "first", "last": "last"},
     ),
-    HeadLayout(kind="tokens", architecture="LangmillRecurrent" + TOKENS, rows=(layer("classifier"),)),
+    tokens_of("LangmillRecurrent"),
     span_of("LangmillRecurrent"),
 )
 
@@ -91,6 +97,8 @@ def head_for(
     multi_label: bool = False,
     pooling: Pooling | None = None,
     dropout: float = 0.0,
+    scheme: str = "",
+    crf: bool = False,
 ) -> HeadConfig:
     """Return a head of a kind as a family has it.
 
@@ -111,6 +119,8 @@ def head_for(
         multi_label=multi_label,
         pooling=pooling,
         dropout=dropout,
+        scheme=scheme,
+        crf=crf,
         **layout.constants,
     )
 
@@ -160,6 +170,8 @@ def read_head(
         multi_label=layout.kind == "text" and PROBLEMS[problem],
         pooling=layout.poolings[name] if len(layout.poolings) > 1 else None,
         dropout=float(rate),
+        scheme=str(theirs.get("tag_scheme", "")),
+        crf=bool(theirs.get("crf", False)),
     )
 
 
@@ -210,6 +222,8 @@ def head_keys(layout: HeadLayout, head: HeadConfig) -> dict[str, Any]:
         return theirs
     theirs["id2label"] = {str(number): label for number, label in enumerate(head.labels)}
     theirs["label2id"] = number_of(head.labels)
+    theirs |= {"tag_scheme": head.scheme} if head.scheme else {}
+    theirs |= {"crf": True} if head.crf else {}
     if head.kind == "text":
         theirs["problem_type"] = next(name for name, many in PROBLEMS.items() if many == head.multi_label)
     if len(layout.poolings) > 1:
