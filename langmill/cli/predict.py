@@ -49,13 +49,15 @@ def predict(
 ) -> None:
     """Run the model in CHECKPOINT on TEXTS, or on the rows of files, which stay in order.
 
-    An encoder fills in what [MASK] hides; a classifier gives labels with their probabilities.
+    An encoder fills in what [MASK] hides; a classifier gives labels, a tagger spans, each with their probabilities; a
+    model made for questions answers TEXTS about --pair; one for sentence embeddings gives vectors.
 
     \b
     langmill predict runs/mlm "The [MASK] sat on the mat."
     langmill predict runs/reviews "A great film." "Two hours lost."
     langmill predict runs/reviews --input reviews.csv -o labelled.csv --text-field review
     langmill predict runs/mlm "Where is the cat?" --pair "On the [MASK]."
+    langmill predict runs/qa "Where is the cat?" --pair "The cat sat on the mat."
     """
     from langmill.checkpoint.folder import load_checkpoint
     from langmill.core.config import resolve

@@ -60,14 +60,20 @@ def train(
 ) -> None:
     """Train TASK on DATA (files, folders, globs): pre-train from scratch, or --from a checkpoint.
 
-    TASK: lm (the next token: decoders), mlm (hidden tokens: encoders), denoise (damaged text:
+    TASK, from plain text: lm (the next token: decoders), mlm (hidden tokens: encoders), denoise (damaged text:
     encoder-decoders), each as a Transformer, LSTM or GRU; lm as an n-gram model too, counted in one pass.
+
+    TASK, from rows with answers: classify (labels of texts or pairs), ner (spans of a text: entities, words, parts of
+    speech), qa (where an answer stands), embed (vectors of texts, from pairs).
 
     \b
     langmill train lm book.txt --budget 3m -o runs/book
     langmill train lm corpus/ --tokenizer char --steps 2000 --model.layers 4 --model.width 128
     langmill train lm book.txt --model ngram -o runs/ngram
     langmill train lm new.txt --from runs/book --adapter.rank 8 -o runs/adapter
+    langmill train classify reviews.csv -o runs/reviews
+    langmill train ner sentences.conll --seeds 3 -o runs/names
+    langmill train qa squad.json --from minilm -o runs/qa
     """
     from langmill.api import run_seeds
     from langmill.core.distributed import world

@@ -109,6 +109,9 @@ class Classifying:
 
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
+        for name in ("crf", "scheme"):
+            if getattr(request.settings.labels, name) != LabelSettings.model_fields[name].default:
+                raise ConfigError(f"--labels.{name} has no effect on classify; leave it out")
         settings = choose_model(request)
         request = replace(request, settings=settings)
         task = Classifying(settings.labels)
