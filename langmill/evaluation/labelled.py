@@ -16,6 +16,7 @@ from langmill.core.log import say
 from langmill.evaluation.language import need_tokenizer
 from langmill.evaluation.report import overlap_note
 from langmill.evaluation.texts import RUN_FILE, run_data
+from langmill.evaluation.verdict import difference_tree, verdict
 from langmill.metrics.association import share_interval
 from langmill.metrics.bootstrap import MINIMUM_UNITS, Interval, PairedDifference
 from langmill.metrics.significance import McNemar, mcnemar, score_difference, score_interval
@@ -47,27 +48,10 @@ class Duel:
     discordant: McNemar
     """Of the examples that just one of the two has entirely right (McNemar 1947, exact)."""
 
-    @property
-    def real(self) -> bool | None:
-        """Whether the difference is more than chance: its interval leaves out 0. None: cannot be told."""
-        if self.difference is None:
-            return None
-        return self.difference.interval.low > 0 or self.difference.interval.high < 0
-
     def sentence(self, first: str) -> str:
         """Say which of the two is better, and whether that is real."""
-        if self.difference is None:
-            return f"{first} against {self.name}: too few examples to tell a difference from chance"
-        gap, interval = self.difference.difference, self.difference.interval
-        tests = (
-            f"{interval.level:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, p = {self.difference.p_value:.2g},"
-            f" McNemar p = {self.discordant.p_value:.2g}"
-        )
-        figure = self.assessment.main
-        if not self.real:
-            return f"no real difference: {first} minus {self.name} is {gap:+.4f} {figure}, which chance alone may give ({tests})"
-        better, worse = (first, self.name) if gap > 0 else (self.name, first)
-        return f"{better} is better than {worse} by {abs(gap):.4f} {figure}, and the difference is real ({tests})"
+        tests = f", McNemar p = {self.discordant.p_value:.2g}"
+        return verdict(first, self.name, self.difference, figure=self.assessment.main, tests=tests)
 
 
 @dataclass(frozen=True)
@@ -102,7 +86,13 @@ class TaskEvaluation:
         if self.baselines:
             tree["baseline"] = {each.name: {**each.figures, "note": each.note} for each in self.baselines}
         if self.against is not None:
-            tree["against"] = duel_tree(self.against)
+            against = self.against
+            tree["against"] = {
+                "checkpoint": against.name,
+                **against.assessment.figures,
+                **difference_tree(against.difference),
+                "p_value_mcnemar": against.discordant.p_value,
+            }
         return tree | {"notes": list(self.notes)}
 
     def table(self) -> str:
@@ -159,20 +149,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
             yield cell + space if i == 0 else space + cell
 
     return ["  ".join(line(row)).rstrip() for row in rows]
-
-
-def duel_tree(duel: Duel) -> dict[str, Any]:
-    """Return a comparison as JSON can hold it."""
-    found = duel.difference
-    return {
-        "checkpoint": duel.name,
-        **duel.assessment.figures,
-        "difference": None if found is None else found.difference,
-        "difference_interval": None if found is None else [found.interval.low, found.interval.high],
-        "p_value": None if found is None else found.p_value,
-        "p_value_mcnemar": duel.discordant.p_value,
-        "real": duel.real,
-    }
 
 
 def evaluate_answers(

@@ -16,6 +16,7 @@ from langmill.core.log import say
 from langmill.evaluation.language import TextScore, compare, evaluate_texts, need_tokenizer
 from langmill.evaluation.references import Reference, ngram_reference, xz_each, xz_together
 from langmill.evaluation.texts import ReadingSettings, Texts, TrainingData, named_data, read_texts, run_data
+from langmill.evaluation.verdict import difference_tree, verdict
 from langmill.metrics.bootstrap import PairedDifference
 from langmill.text.documents import ReadReport, plural
 
@@ -32,32 +33,9 @@ class Comparison:
     difference: PairedDifference | None
     """The first one's bits per byte minus this one's; None where there is too little text to say."""
 
-    @property
-    def real(self) -> bool | None:
-        """Whether the difference is more than chance: its interval leaves out 0. None: cannot be told."""
-        if self.difference is None:
-            return None
-        return self.difference.interval.low > 0 or self.difference.interval.high < 0
-
     def sentence(self, first: str) -> str:
         """Say which of the two is better, and whether that is real."""
-        if self.difference is None:
-            return f"{first} against {self.name}: too little text to tell a difference from chance"
-        gap, interval = self.difference.difference, self.difference.interval
-        better, worse = (first, self.name) if gap < 0 else (self.name, first)
-        low, high = sorted((abs(interval.low), abs(interval.high)))
-        certainty = f"{interval.level:.0%} interval {{}} to {{}}, p = {self.difference.p_value:.2g}"
-        if not self.real:
-            chance = certainty.format(f"{interval.low:+.4f}", f"{interval.high:+.4f}")
-            return (
-                f"no real difference: {first} minus {self.name} is {gap:+.4f} bits per byte, which chance "
-                f"alone may give ({chance})"
-            )
-        found = certainty.format(f"{low:.4f}", f"{high:.4f}")
-        return (
-            f"{better} is better than {worse} by {abs(gap):.4f} bits per byte, and the difference is real "
-            f"({found}, paired over {interval.units} {interval.unit}s)"
-        )
+        return verdict(first, self.name, self.difference, figure="bits per byte", falls=True)
 
 
 @dataclass(frozen=True)
@@ -75,7 +53,12 @@ class Evaluation:
         tree = {"checkpoint": self.name, **_figures(self.score)}
         tree["references"] = [vars(each) for each in self.references]
         if self.against is not None:
-            tree["against"] = _comparison(self.against)
+            against = self.against
+            tree["against"] = {
+                "checkpoint": against.name,
+                **_figures(against.score),
+                **difference_tree(against.difference),
+            }
         return tree | {"notes": [*self.notes, *_remarks(self.score)]}
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -210,18 +193,6 @@ def _figures(score: TextScore) -> dict[str, Any]:
         "characters": score.characters,
         "context": score.reach.context,
         "stride": score.reach.stride,
-    }
-
-
-def _comparison(against: Comparison) -> dict[str, Any]:
-    found = against.difference
-    return {
-        "checkpoint": against.name,
-        **_figures(against.score),
-        "difference": None if found is None else found.difference,
-        "difference_interval": None if found is None else [found.interval.low, found.interval.high],
-        "p_value": None if found is None else found.p_value,
-        "real": against.real,
     }
 
 

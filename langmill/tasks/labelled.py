@@ -34,6 +34,7 @@ from langmill.tasks.lessons import Material, make_lesson
 from langmill.tasks.practice import MICRO_TOKENS, StepTask
 from langmill.tasks.pretraining import (
     choose_family,
+    known_tokenizer,
     open_source,
     refuse_foreign_settings,
 )
@@ -307,11 +308,8 @@ def open_words(
     task: LabelledTask,
 ) -> Tokenizer:
     """Return the tokenizer of the run or of its checkpoint, else open or train one."""
-    if request.resume and (request.folder / "tokenizer.json").is_file():
-        return Tokenizer.load(request.folder)
-    if source is not None:
-        assert source.tokenizer is not None
-        return source.tokenizer
+    if known := known_tokenizer(request, source):
+        return known
     roles = ("cls", "sep") if settings.model.family == "bert" else task.roles
     with request.here.main_first():
         return open_tokenizer(corpus, settings, roles=roles)

@@ -282,6 +282,13 @@ def put_adapter(source: Checkpoint, settings: TrainSettings) -> None:
     adapt(source.model, dict.fromkeys(layers.values(), form), generator)
 
 
+def known_tokenizer(request: Request, source: Checkpoint | None) -> Tokenizer | None:
+    """Return the tokenizer of a run to be resumed, or of the checkpoint to go on from, if there is one."""
+    if request.resume and (request.folder / "tokenizer.json").is_file():
+        return Tokenizer.load(request.folder)
+    return None if source is None else source.tokenizer
+
+
 def choose_tokenizer(
     request: Request,
     corpus: Corpus,
@@ -290,11 +297,8 @@ def choose_tokenizer(
     task: PretrainingTask,
 ) -> Tokenizer:
     """Return the tokenizer of the run or of the checkpoint to go on from; else open or train one."""
-    if request.resume and (request.folder / "tokenizer.json").is_file():
-        return Tokenizer.load(request.folder)
-    if source is not None:
-        assert source.tokenizer is not None
-        return source.tokenizer
+    if known := known_tokenizer(request, source):
+        return known
     tokenizer = open_tokenizer(corpus, settings, roles=task.roles, extra_tokens=task.extra_tokens)
     if lacking := [role for role in task.roles if getattr(tokenizer.specials, role) is None]:
         raise ConfigError(
