@@ -45,6 +45,8 @@ class StackConfig:
     head_width: int = 0
     """Channels a head; 0: width // heads."""
     dropout: float = 0.0
+    """Of the embedded input and of what each layer adds. What attention looks at is never dropped: that needs the whole
+    (T, S) table of it, which the fast kernels do not make (docs/log.md)."""
     # normalisation
     norm: Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-5

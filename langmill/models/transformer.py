@@ -49,7 +49,6 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_width = config.head_width
-        self.dropout = config.dropout
         self.scale = config.attention_scale
         inner, kv_inner = config.heads * config.head_width, config.kv_heads * config.head_width
         self.query = nn.Linear(config.width, inner, bias=config.qkv_bias)
@@ -103,8 +102,7 @@ class Attention(nn.Module):
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """Return what the queries (B, H, T, C) gather, (B, T, H * C)."""
-        dropout = self.dropout if self.training else 0.0
-        y = attend(query, key, value, mask=mask, causal=causal, dropout=dropout, scale=self.scale)
+        y = attend(query, key, value, mask=mask, causal=causal, scale=self.scale)
         return y.transpose(1, 2).flatten(2)
 
 

@@ -250,7 +250,7 @@ def test_unknown_keys_are_reported(caplog):
 
 
 def test_different_dropout_rates_are_reported(caplog):
-    assert read(GPT2, attn_pdrop=0.0).decoder.dropout == 0.1
+    assert read(GPT2, embd_pdrop=0.0).decoder.dropout == 0.1
     assert "differ; training uses 0.1" in caplog.text
 
 

@@ -59,11 +59,9 @@ def read_gpt2(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
     """Complete the width of the feed-forward layers, four times the model's by default."""
     decoder = ours["decoder"]
     decoder.setdefault("hidden", 4 * decoder["width"])
-    rates = {theirs.get(key, 0.1) for key in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
+    rates = {theirs.get(key, 0.1) for key in ("resid_pdrop", "embd_pdrop")}
     if len(rates) > 1:
-        notes.append(
-            f"resid_pdrop, embd_pdrop and attn_pdrop differ; training uses {decoder['dropout']} for all three"
-        )
+        notes.append(f"resid_pdrop and embd_pdrop differ; training uses {decoder['dropout']} for both")
 
 
 def write_gpt2(ours: TransformerConfig, theirs: dict[str, Any]) -> None:

@@ -185,11 +185,6 @@ def read_bart(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
     """Read the scale of the embeddings."""
     for side in SIDES:
         ours[side]["embed_scale"] = ours[side]["width"] ** 0.5 if theirs.get("scale_embedding") else 1.0
-    rates = {theirs.get(key, 0.0) for key in ("attention_dropout", "dropout")}
-    if len(rates) > 1 and theirs.get("attention_dropout"):
-        notes.append(
-            f"attention_dropout and dropout differ; training uses {ours['decoder']['dropout']} for both"
-        )
 
 
 def write_bart(ours: TransformerConfig, theirs: dict[str, Any]) -> None:

@@ -19,15 +19,6 @@ from langmill.models.families.table import Family, Row, Tree, copies
 # BERT
 
 
-def note_dropout(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
-    """Say so where attention drops another share than the rest; both act in training only."""
-    rate = ours["encoder"]["dropout"]
-    if theirs.get("attention_probs_dropout_prob", rate) != rate:
-        notes.append(
-            f"attention_probs_dropout_prob and hidden_dropout_prob differ; training uses {rate} for both"
-        )
-
-
 def write_dropout(ours: TransformerConfig, theirs: dict[str, Any]) -> None:
     """Give their two dropout rates the one that we have."""
     theirs["attention_probs_dropout_prob"] = theirs["hidden_dropout_prob"]
@@ -99,7 +90,6 @@ BERT = Family(
     heads=bert_heads("Bert", layer("bert.pooler.dense", "transform"), layer("classifier")),
     ignore=("bert.embeddings.position_ids", "cls.predictions.decoder.bias"),
     unused=("bert.pooler.dense.*", "cls.seq_relationship.*"),
-    read_fix=note_dropout,
     write_fix=write_dropout,
 )
 
@@ -110,7 +100,6 @@ BERT = Family(
 
 def read_roberta(theirs: Mapping[str, Any], ours: Tree, notes: list[str]) -> None:
     """Tell positions from the rows that stand for none."""
-    note_dropout(theirs, ours, notes)
     padding = theirs.get("pad_token_id", 1)
     ours["encoder"]["position_offset"] = offset = (1 if padding is None else padding) + 1
     ours["encoder"]["max_positions"] -= offset

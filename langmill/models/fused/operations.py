@@ -194,7 +194,6 @@ def attend(
     *,
     mask: Tensor | None,
     causal: bool,
-    dropout: float,
     scale: float = 0.0,
 ) -> Tensor:
     """Return softmax(scale · query · keyᵀ) · value, (B, H, T, C).
@@ -206,7 +205,7 @@ def attend(
     grouped = key.shape[1] != query.shape[1]
     scale = scale or query.shape[-1] ** -0.5
     learned = mask is not None and mask.requires_grad  # the kernel gives no gradient for it
-    if not (dropout or grouped or learned) and usable(query, key, value) and rounds_products():
+    if not (grouped or learned) and usable(query, key, value) and rounds_products():
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
         return _Attention.apply(query, key, value, mask, causal, scale)
@@ -216,7 +215,6 @@ def attend(
         value,
         attn_mask=mask,
         is_causal=causal,
-        dropout_p=dropout,
         scale=scale,
         enable_gqa=grouped,
     )
