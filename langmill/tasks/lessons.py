@@ -83,6 +83,7 @@ def make_lesson(
         objective=material.objective,
         loader=loader,
         make=material.make,
+        answers=True,
         most_steps=material.most_steps,
     )
     dtype = training_dtype(device, settings.precision)

@@ -37,6 +37,8 @@ class Course:
     """From a number of rows to batches of so many."""
     make: Callable[[ModelSettings, torch.Generator], Any]
     """From settings with every size known to a new model."""
+    answers: bool = False
+    """Whether rows have answers to learn, rather than being plain text."""
     most_steps: int = 0
     """More are not taken, however much time a budget leaves; 0: as many as fit."""
 
@@ -75,7 +77,8 @@ def make_plan(
     stack = model.config.output_stack
     if isinstance(stack, RecurrentConfig):
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"heads": 0})})
-    settings = budget.fill_rates(settings, width=stack.width)
+    tuning = course.answers and source is not None
+    settings = budget.fill_rates(settings, width=stack.width, tuning=tuning)
     model.to(device)
     parameters, trained, operations = count_work(model, context=context)
     batch = budget.choose_batch(settings, context=course.row_tokens, tokens=flops / operations)

@@ -208,7 +208,7 @@ def make_optimizer(
     shares, depths = rate_shares(model), depth_shares(model, layer_decay)
     adamw = {"kind": "adamw", "betas": betas, "lr": learning_rate}
     muon: dict[str, Any] = {"kind": "muon", "lr": matrix_learning_rate, "momentum": momentum}
-    first = muon if kind == "muon" else adamw
+    first = adamw if kind == "adamw" else muon
     grouped: dict[tuple[int, float], list[nn.Parameter]] = defaultdict(list)
     for name, p in named:
         matrix = is_matrix(name, p, model)

@@ -60,7 +60,7 @@ def test_unknown_commands(command: CommandLine) -> None:
         (["train", "lm", "x", "--learning-rate", "3"], "--optimizer.learning-rate"),
         (["train", "lm", "x", "--model.kv_heads", "3"], "--model.kv-heads"),
         (["train"], "Missing argument 'TASK'"),
-        (["train", "lm", "x", "--optimizer.kind", "sgd"], "'sgd' is not one of 'muon', 'adamw'"),
+        (["train", "lm", "x", "--optimizer.kind", "sgd"], "'sgd' is not one of 'auto', 'muon', 'adamw'"),
     ],
 )
 def test_wrong_options_name_the_right_ones(command: CommandLine, arguments: list[str], words: str) -> None:

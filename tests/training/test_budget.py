@@ -98,3 +98,13 @@ def test_an_adapter_has_a_rate_of_its_own() -> None:
     assert fill_rates(settings, width=256).optimizer.learning_rate == 1 / 256
     asked = settings.model_copy(update={"optimizer": OptimizerSettings(learning_rate=0.5)})
     assert fill_rates(asked, width=256).optimizer.learning_rate == 0.5
+
+
+def test_fine_tuning_on_answers_is_by_adamw() -> None:
+    tuned = fill_rates(TrainSettings(from_checkpoint="x"), width=384, tuning=True).optimizer
+    assert tuned.kind == "adamw" and tuned.learning_rate == pytest.approx(0.06 / 384)
+    adapter = TrainSettings.model_validate({"from_checkpoint": "x", "adapter": {"rank": 8}})
+    assert fill_rates(adapter, width=384, tuning=True).optimizer.learning_rate == pytest.approx(1 / 384)
+    asked = TrainSettings.model_validate({"optimizer": {"kind": "muon"}})
+    assert fill_rates(asked, width=384, tuning=True).optimizer.kind == "muon"
+    assert fill_rates(TrainSettings(), width=384).optimizer.kind == "muon"

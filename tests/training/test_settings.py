@@ -50,7 +50,7 @@ def test_rates_in_powers_of_ten() -> None:
         (
             "optimizer.kind",
             "sgd",
-            "--optimizer.kind: 'sgd' is not allowed: Input should be 'muon' or 'adamw'",
+            "--optimizer.kind: 'sgd' is not allowed: Input should be 'auto', 'muon' or 'adamw'",
         ),
         ("model.layer", "2", "unknown setting --model.layer; did you mean --model.layers?"),
         ("optimiser.kind", "adamw", "unknown setting --optimiser; did you mean --optimizer?"),
