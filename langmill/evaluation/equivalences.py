@@ -27,6 +27,7 @@ from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from langmill.checkpoint.adapters import is_adapter
 from langmill.generation.decoder import TorchDecoder
 from langmill.generation.fast import FastDecoder, obstacle
+from langmill.models.bag import BagClassifier
 from langmill.models.families import FAMILIES, choose_family
 from langmill.models.families.table import head_layout
 from langmill.models.heads import Headed
@@ -134,7 +135,9 @@ def scores_of(
 
 def scores_texts(model: Any) -> bool:
     """Whether a model scores whole texts, not their tokens."""
-    return isinstance(model, Headed) and model.config.head.kind == "text"
+    return isinstance(model, BagClassifier) or (
+        isinstance(model, Headed) and model.config.head.kind == "text"
+    )
 
 
 def results_of(model: Any, ids: Tensor, source: Tensor | None = None) -> Tensor:
@@ -166,15 +169,17 @@ def padded_is_unpadded(model: Any) -> Check:
     worst = 0.0
     for left in (False, True):
         padded, valid = _padded(model, ids, 5, left=left)
+        if scores_texts(model) and not left:  # a head's padding is on the right
+            texts = torch.cat([model(padded[row : row + 1, valid[row]]) for row in range(len(ids))])
+            worst = _worse(worst, largest_difference(model(padded, valid=valid), texts))
+        if isinstance(model, BagClassifier):  # it has no states
+            continue
         wide, wide_valid = (None, None) if source is None else _padded(model, source, 4, left=left)
         scores = scores_of(model, padded, wide, valid=valid, source_valid=wide_valid)
         for row in range(len(ids)):
             text = None if wide is None or wide_valid is None else wide[row : row + 1, wide_valid[row]]
             alone = scores_of(model, padded[row : row + 1, valid[row]], text)[0]
             worst = _worse(worst, largest_difference(scores[row, valid[row]], alone))
-        if scores_texts(model) and not left:  # a head's padding is on the right
-            texts = torch.cat([model(padded[row : row + 1, valid[row]]) for row in range(len(ids))])
-            worst = _worse(worst, largest_difference(model(padded, valid=valid), texts))
     return Check("padded = unpadded", worst, tolerance_of(model))
 
 
@@ -270,6 +275,8 @@ def packed_is_separate(model: Any) -> Check:
     name, tolerance = "packed = separate", tolerance_of(model)
     if draw_source(model) is not None:
         return Check(name, None, tolerance, "an encoder-decoder reads one text a row")
+    if isinstance(model, BagClassifier):
+        return Check(name, None, tolerance, "a classifier of n-grams reads one text a row")
     ids = draw_ids(model, rows=1)
     tokens = ids.shape[1]
     cuts = sorted({0, tokens // 4, tokens // 2 + 1, tokens})

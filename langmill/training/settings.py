@@ -49,7 +49,9 @@ class ModelSettings(Settings):
     """The size of a model trained from scratch; 0 leaves the choice to the plan."""
 
     family: str = "auto"
-    """Layout of the model, lm: qwen3, gpt2 or ngram; mlm: eurobert or bert; denoise: t5 or bart; each: lstm or gru too; auto: the first."""
+    """Layout of a new model, lm: qwen3, gpt2 or ngram; mlm: eurobert or bert; denoise: t5 or bart; each: lstm or gru too; auto: the
+    first. classify: nbsvm (auto), tfidf, fasttext, or an encoder or decoder; ner: lstm with a CRF (auto), or such; qa, embed: eurobert
+    (auto) or such."""
     order: int = Field(0, ge=0, le=32)
     """ngram: tokens of the longest n-gram; 0: 5, for up to 512 different tokens 8."""
     layers: int = Field(0, ge=0)

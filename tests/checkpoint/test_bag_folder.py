@@ -103,3 +103,18 @@ def test_what_else_asks_for_a_model_knows_it():
         check_known_elsewhere(checkpoint)
     with pytest.raises(ConfigError, match="no states for a head to read"):
         under_head(checkpoint.model, HeadConfig(kind="text", labels=("a", "b")))
+
+
+def test_doctor_finds_nothing_wrong(tmp_path, capsys):
+    from small_runs import CommandLine
+
+    import langmill
+
+    rows = "".join(
+        f'{{"text": "{word} thing {n}", "label": "{word}"}}\n' for n in range(20) for word in ("good", "差")
+    )
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    run = langmill.train("classify", str(tmp_path / "rows.jsonl"), output=str(tmp_path / "run")).folder
+    said = CommandLine(capsys)("doctor", run)
+    assert said.status == 0 and "nothing wrong was found" in said.out
+    assert "reads one text a row" in said.out
