@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 WORKERS ?= auto
 
-.PHONY: setup quickstart test test-slow check format lint types bench-train bench-encoder bench-decode bench-beam bench-vectors bench-clean clean help
+.PHONY: setup quickstart test test-slow check format lint types bench-train bench-encoder bench-decode bench-beam bench-vectors bench-clean bench-finetune clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,10 @@ bench-vectors: setup  ## Word vectors against gensim and fastText: CORPUS=FILE o
 	$(if $(CORPUS),,$(error bench-vectors wants CORPUS=FILE, a text of 20 MB or more))
 	$(BIN)/python benchmarks/vectors.py --corpus $(CORPUS)
 	$(if $(BENCHMARKS),$(BIN)/python benchmarks/vectors.py --corpus $(CORPUS) --quality --benchmarks $(BENCHMARKS))
+
+bench-finetune: setup  ## Fine-tuning a classifier against Trainer: CHECKPOINT=FOLDER TRAIN=FILE DEV=FILE of labelled rows
+	$(if $(and $(CHECKPOINT),$(TRAIN),$(DEV)),,$(error bench-finetune wants CHECKPOINT=FOLDER TRAIN=FILE DEV=FILE))
+	$(BIN)/python benchmarks/finetune.py --checkpoint $(CHECKPOINT) --train $(TRAIN) --dev $(DEV)
 
 bench-clean: setup  ## Cleaning against datatrove: CORPUS="FILE…" of English text
 	$(if $(CORPUS),,$(error bench-clean wants CORPUS="FILE…"))

@@ -38,7 +38,7 @@ def put_head(checkpoint: Checkpoint, head: HeadConfig, generator: torch.Generato
     initialise_head(model, generator)
     model.to(device_of(old))
     keep_known(checkpoint, model)
-    return replace(checkpoint, model=model)
+    return replace(checkpoint, model=model, pooling=None)  # its states are scored, no longer pooled
 
 
 @torch.no_grad()

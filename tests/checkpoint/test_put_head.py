@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, put_head, save_checkpoint
+from langmill.checkpoint.sentences import SentencePooling
 from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.config import bert_encoder, default_encoder_decoder
 from langmill.models.families import FAMILIES, head_for
@@ -250,3 +251,13 @@ def test_a_decoder_without_padding_token_takes_the_end(tmp_path, make_reference)
     checkpoint = load_checkpoint(make_reference("gpt2").folder)
     save_checkpoint(tmp_path, put_head(checkpoint, head_for(FAMILIES["gpt2"], "text", LABELS), seeded()))
     assert json.loads((tmp_path / "config.json").read_text())["pad_token_id"] == 0
+
+
+def test_a_model_for_sentence_vectors_that_gets_a_head_gives_no_vectors_any_more(tmp_path):
+    """Such a folder would be read as one for vectors, its head left out."""
+    pooled = Checkpoint(new_bert(), pooling=SentencePooling("mean", True, 32))
+    head = head_for(FAMILIES["bert"], "text", LABELS)
+    save_checkpoint(tmp_path, put_head(pooled, head, seeded()))
+    read = load_checkpoint(tmp_path, tokenizer=False)
+    assert read.pooling is None and isinstance(read.model, Headed)
+    assert not (tmp_path / "modules.json").exists()
