@@ -40,7 +40,7 @@ from langmill.models.bag import BagClassifier, BagConfig
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
-from langmill.models.heads import HeadedConfig
+from langmill.models.heads import Headed, HeadedConfig
 from langmill.models.initialise import allocate, under_head, without_scores
 from langmill.models.ngram_decoder import NgramDecoder
 from langmill.models.protocol import device_of
@@ -114,7 +114,8 @@ def load_checkpoint(
         if merge:
             merge_adapters(base.model)
         decisions = read_decisions(read_object(place / HEAD)) if (place / HEAD).is_file() else base.decisions
-        pooling = read_pooling(place) or base.pooling
+        headed = isinstance(base.model, Headed)  # then its states are scored, no longer pooled
+        pooling = None if headed else read_pooling(place) or base.pooling
         if pooling:
             base.model = without_scores(base.model)
         return replace(

@@ -124,3 +124,17 @@ def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, object], me
     data = write_reviews(tmp_path / "reviews.jsonl", 40)
     with pytest.raises(ConfigError, match=message):
         train(data, tmp_path / "run", **settings)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_model_for_vectors_becomes_a_classifier(tmp_path: Path, rank: int) -> None:
+    """Whole or by an adapter; its folder must not be read as one for vectors any more."""
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("".join(f"a film {n}\ta movie {n}\n" for n in range(60)))
+    vectors = langmill.train(
+        "embed", str(pairs), output=str(tmp_path / "vectors"), model=TINY | {"family": "bert"}, steps=2, batch=8
+    )
+    data = write_reviews(tmp_path / "reviews.jsonl")
+    asked = {"from_checkpoint": vectors.folder, "steps": 2, "batch": 8, "adapter": {"rank": rank}}
+    run = langmill.train("classify", str(data), output=str(tmp_path / "run"), **asked)
+    assert langmill.load(run.folder).predict("film 1: great").label in ("pos", "neg")
