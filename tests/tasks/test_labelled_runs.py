@@ -132,7 +132,12 @@ def test_a_model_for_vectors_becomes_a_classifier(tmp_path: Path, rank: int) -> 
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text("".join(f"a film {n}\ta movie {n}\n" for n in range(60)))
     vectors = langmill.train(
-        "embed", str(pairs), output=str(tmp_path / "vectors"), model=TINY | {"family": "bert"}, steps=2, batch=8
+        "embed",
+        str(pairs),
+        output=str(tmp_path / "vectors"),
+        model=TINY | {"family": "bert"},
+        steps=2,
+        batch=8,
     )
     data = write_reviews(tmp_path / "reviews.jsonl")
     asked = {"from_checkpoint": vectors.folder, "steps": 2, "batch": 8, "adapter": {"rank": rank}}
