@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ LEAVE_OUT = ("label_field", "tag_column", "tag_names", "separator")
 @settings_options(LabelledSettings, leave_out=LEAVE_OUT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, mps  [default: auto]")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="How matrices are multiplied; auto: in bfloat16 where the device has hardware for it, which is faster.",
+)
 def predict(
     checkpoint: str,
     texts: tuple[str, ...],
@@ -45,6 +52,7 @@ def predict(
     task: str | None,
     as_json: bool,
     device: str,
+    precision: str,
     overrides: dict[str, Any],
 ) -> None:
     """Run the model in CHECKPOINT on TEXTS, or on the rows of files, which stay in order.
@@ -61,11 +69,9 @@ def predict(
     """
     from langmill.checkpoint.folder import load_checkpoint
     from langmill.core.config import resolve
-    from langmill.core.device import choose_device
+    from langmill.core.device import choose_device, cpu_products, forward_products, training_dtype
     from langmill.core.errors import CheckpointError, ConfigError, DataError
-    from langmill.core.log import say
     from langmill.tasks import find_task, task_of
-    from langmill.tasks.prediction import predict_rows
     from langmill.text.paths import kind_of
 
     files = [source for source in sources if source != "-" and kind_of(Path(source)) != "text"]
@@ -74,7 +80,9 @@ def predict(
             texts = (*texts, *(line for line in read_input(source).splitlines() if line.strip()))
     if not (texts or files):
         raise DataError('no text given; write it after the checkpoint: langmill predict CKPT "some text"')
-    loaded = load_checkpoint(checkpoint, device=choose_device(device))
+    place = choose_device(device)
+    products = training_dtype(place, precision)
+    loaded = load_checkpoint(checkpoint, device=place)
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be read")
     doer: Any = find_task(task or task_of(loaded.model))
@@ -82,9 +90,36 @@ def predict(
         raise ConfigError(
             f"{doer.name} answers texts and lines, no rows of files; give text, or --input FILE.txt"
         )
+    with cpu_products(products), forward_products(place, products):
+        answer_all(
+            loaded,
+            doer,
+            texts,
+            files,
+            output,
+            pair=pair,
+            as_json=as_json,
+            settings=resolve(LabelledSettings, overrides),
+        )
+
+
+def answer_all(
+    loaded: Any,
+    doer: Any,
+    texts: Sequence[str],
+    files: Sequence[str],
+    output: Path | None,
+    *,
+    pair: str | None,
+    as_json: bool,
+    settings: LabelledSettings,
+) -> None:
+    """Answer texts and the rows of files, and print or write the answers."""
+    from langmill.core.log import say
+    from langmill.tasks.prediction import predict_rows
+
     results = doer.predict(loaded, texts if pair is None else [(text, pair) for text in texts])
     answers = list(zip(texts, results, strict=True))
-    settings = resolve(LabelledSettings, overrides)
 
     def rows(write: Any) -> None:
         for text, result in answers:

@@ -171,3 +171,10 @@ def test_long_and_empty_texts_are_answered(run, capsys, tmp_path):
     said = CommandLine(capsys)("predict", run, "--input", path, "--json")
     assert said.status == 0 and json.loads(said.out)["cut"] > 19_000
     assert CommandLine(capsys)("predict", run, "").status == 0
+
+
+def test_precision_changes_no_label(run, data, capsys):
+    line = CommandLine(capsys)
+    exact, fast = (line("predict", run, "--input", data, "--precision", name) for name in ("float32", "auto"))
+    labels = [[json.loads(row)["predicted_label"] for row in said.out.splitlines()] for said in (exact, fast)]
+    assert labels[0] == labels[1] and len(labels[0]) == 80
