@@ -17,7 +17,10 @@ from langmill.core.errors import DataError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-READING = ("data.boundary", "data.text_field", "data.encoding", "data.on_bad_row")
+READING = (
+    *("data.boundary", "data.text_field", "data.encoding", "data.on_bad_row"),
+    *("data.pair_field", "data.label_field", "data.separator", "data.tag_column", "data.tag_names"),
+)
 
 
 def settings_options(

@@ -18,6 +18,7 @@ from langmill.metrics.calibration import fit_temperature, probabilities_of, reli
 from langmill.metrics.classification import confusion_matrix
 from langmill.metrics.curves import average_precision, per_class, precision_recall_curve, roc_auc, roc_curve
 from langmill.models.heads import HeadConfig
+from langmill.tasks.classify import indicators
 from langmill.text.labelled import ClassExample
 
 SHOWN_ROWS = 50
@@ -34,10 +35,7 @@ def write_report(
     """Write the page; raises MissingDependencyError without matplotlib."""
     logits = evaluation.assessment.logits
     assert logits is not None, "only classifiers have such a report"
-    number = {label: i for i, label in enumerate(head.labels)}
-    truth = np.zeros(logits.shape, bool)
-    for row, example in zip(truth, examples):
-        row[[number[label] for label in example.labels]] = True
+    truth = indicators([example.labels for example in examples], head.labels)
     several = head.multi_label
     chances = probabilities_of(logits, multilabel=several)
     answers = truth if several else truth.argmax(1)
@@ -56,7 +54,7 @@ def write_report(
                      [(label, *row) for label, row in zip(head.labels, matrix.tolist())]),
                      picture(partial(draw_confusions, matrix=matrix), height=4.5, option=OPTION)]  # fmt: skip
     if not several:
-        body += mistakes(chances, answers, examples, head.labels)
+        body += mistakes(chances, truth.argmax(1), examples, head.labels)
     atomic_write(path, page(f"{evaluation.name}: where it is wrong", body))
 
 

@@ -19,7 +19,7 @@ from langmill.models.bag_fit import RECIPES, fit_bag
 from langmill.models.heads import HeadConfig
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import open_tokenizer
-from langmill.tasks.labelled import HeadedTask, corpus_facts, quick_evaluation, read_corpus
+from langmill.tasks.labelled import HeadedTask, corpus_facts, quick_evaluation, quick_part, read_corpus
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.text.documents import plural
 from langmill.tokens.train import train_tokenizer
@@ -44,7 +44,8 @@ def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
     with request.here.main_first():
         tokenizer = open_tokenizer(corpus, settings.model_copy(update={"tokenizer": "char"}))
     encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=LIMIT, segments=False)
-    train, held_out = encode(corpus.train), encode(corpus.held_out)
+    shown = quick_part(corpus.held_out)
+    train, held_out = encode(corpus.train), encode(shown)
     tokens = sum(len(row.ids) for row in train.rows)
     facts = {
         "family": "langmill_bag",
@@ -66,7 +67,7 @@ def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
 
     job = FitJob(
         fit=fit,
-        evaluate=quick_evaluation(task, corpus.held_out, held_out, MICRO_TOKENS["cpu"]),
+        evaluate=quick_evaluation(task, shown, held_out, MICRO_TOKENS["cpu"]),
         save_model=lambda folder, model: save_checkpoint(folder, Checkpoint(model, tokenizer)),
         tokens=tokens,
         facts=facts,

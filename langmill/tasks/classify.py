@@ -124,9 +124,8 @@ class Classifying:
         targets = indicators([example.labels for example in train], head.labels)
         shares = targets.mean(0)
         chances = shares if head.multi_label else np.eye(len(shares))[shares.argmax()]
-        always = np.log(np.clip(chances, 1e-9, 1 - 1e-9)) - head.multi_label * np.log1p(
-            -np.clip(chances, 1e-9, 1 - 1e-9)
-        )
+        chances = np.clip(chances, 1e-9, 1 - 1e-9)
+        always = np.log(chances) - head.multi_label * np.log1p(-chances)
         same = [always.astype(np.float32)] * len(examples)
         yield "commonest label", self.assess(same, examples, head), ""
         fitted = fit_texts(

@@ -245,7 +245,8 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     checkpoint = None if source is None else with_head(source, head, generator, task.decisions)
     segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
     encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
-    train, held_out = encode(corpus.train), encode(corpus.held_out)
+    shown = quick_part(corpus.held_out)
+    train, held_out = encode(corpus.train), encode(shown)
     if train.cut:
         warn(
             f"{train.cut} of {len(corpus.train)} examples are longer than {limit} tokens; their rest is not read"
@@ -258,7 +259,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         train.rows,
         collate=partial(collate, micro_tokens=micro_tokens, by_token=task.by_token),
         objective=partial(objective_of, task),
-        evaluate=quick_evaluation(task, corpus.held_out, held_out, micro_tokens),
+        evaluate=quick_evaluation(task, shown, held_out, micro_tokens),
         rises=True,
         make=partial(new_headed, task, head, tokenizer),
         most_steps=most_steps(settings, len(train.rows)),
@@ -397,16 +398,20 @@ def score_rows(
         yield numbers, batch, scores_of(model, batch)
 
 
+def quick_part(held_out: Sequence[Any]) -> Sequence[Any]:
+    """Return up to QUICK_EXAMPLES held-out examples, spread over all: a file may hold one label after the other."""
+    return held_out[:: math.ceil(len(held_out) / QUICK_EXAMPLES)]
+
+
 def quick_evaluation(
     task: HeadedTask, examples: Sequence[Any], encoded: Encoded, micro_tokens: int
 ) -> Callable[[Any], dict[str, float]]:
     """Return a function from a model to its figures on held-out examples, the loss last.
 
-    Every process measures all of them: they are few, and the figures are no sums over examples.
+    `examples` are those of `quick_part`. Every process measures all of them: they are few, and the figures are no sums
+    over examples.
     """
-    examples = examples[:QUICK_EXAMPLES]
-    rows = [row for row, owner in zip(encoded.rows, encoded.owners) if owner < len(examples)]
-    quick = replace(encoded, rows=rows, owners=encoded.owners[: len(rows)])
+    rows = encoded.rows
 
     @torch.no_grad()
     def evaluate(model: Any) -> dict[str, float]:
@@ -419,6 +424,6 @@ def quick_evaluation(
             total, count = total + float(loss), count + float(asked)
             for number, score in zip(numbers, found.cpu().numpy()):
                 scores[number] = score[: len(rows[number].ids)] if score.ndim == 2 else score
-        return {**task.figures(scores, examples, quick, model), "loss": total / max(count, 1e-9)}
+        return {**task.figures(scores, examples, encoded, model), "loss": total / max(count, 1e-9)}
 
     return evaluate

@@ -118,3 +118,7 @@ def test_doctor_finds_nothing_wrong(tmp_path, capsys):
     said = CommandLine(capsys)("doctor", run)
     assert said.status == 0 and "nothing wrong was found" in said.out
     assert "reads one text a row" in said.out
+    again = CommandLine(capsys)(
+        "train", "classify", tmp_path / "rows.jsonl", "--from", run, "-o", tmp_path / "new"
+    )
+    assert "fitted in one go and has no weights to go on training; fit one anew" in again.error

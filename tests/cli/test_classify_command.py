@@ -178,3 +178,10 @@ def test_precision_changes_no_label(run, data, capsys):
     exact, fast = (line("predict", run, "--input", data, "--precision", name) for name in ("float32", "auto"))
     labels = [[json.loads(row)["predicted_label"] for row in said.out.splitlines()] for said in (exact, fast)]
     assert labels[0] == labels[1] and len(labels[0]) == 80
+
+
+def test_the_remedy_in_a_message_is_an_option(data, capsys, tmp_path):
+    line = CommandLine(capsys)
+    said = train(line, data, tmp_path / "run", "--label-field", "lable")
+    assert "no column 'lable'; did you mean label?" in said.error and "--label-field" in said.error
+    assert train(line, data, tmp_path / "run", "--label-field", "label", "--steps", 1).status == 0

@@ -11,7 +11,7 @@ import pytest
 import langmill
 from langmill.core.errors import ConfigError, DataError
 from langmill.tasks.classify import Classifying
-from langmill.tasks.labelled import fill_length, hold_out
+from langmill.tasks.labelled import fill_length, hold_out, quick_part
 from langmill.text.labelled import ClassExample
 from langmill.training.settings import TrainSettings
 
@@ -143,3 +143,9 @@ def test_a_model_for_vectors_becomes_a_classifier(tmp_path: Path, rank: int) -> 
     asked = {"from_checkpoint": vectors.folder, "steps": 2, "batch": 8, "adapter": {"rank": rank}}
     run = langmill.train("classify", str(data), output=str(tmp_path / "run"), **asked)
     assert langmill.load(run.folder).predict("film 1: great").label in ("pos", "neg")
+
+
+def test_a_quick_evaluation_sees_all_of_a_sorted_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langmill.tasks.labelled.QUICK_EXAMPLES", 4)
+    assert quick_part(range(10)) == range(0, 10, 3)
+    assert quick_part(range(4)) == range(4)
