@@ -129,8 +129,11 @@ def check_output(path: Path, output: Path) -> None:
         raise ConfigError(f"{output}: is the input itself; name another file")
 
 
-def make_operations(task: str, settings: AugmentSettings) -> list[Operation]:
-    """Return the operations that are asked for, or all for which there is what they need."""
+def make_operations(task: str, settings: AugmentSettings, *, prefix: str = "--") -> list[Operation]:
+    """Return the operations that are asked for, or all for which there is what they need.
+
+    prefix: with which the command line spells the settings.
+    """
     given = {
         "insert": bool(settings.vectors),
         "synonym": bool(settings.vectors),
@@ -145,7 +148,7 @@ def make_operations(task: str, settings: AugmentSettings) -> list[Operation]:
             hint = did_you_mean(name, OPERATIONS)
             raise ConfigError(f"unknown operation {name!r}; operations: {', '.join(OPERATIONS)}{hint}")
         if not given.get(name, True):
-            raise ConfigError(f"operation {name} needs {OPERATIONS[name]}")
+            raise ConfigError(f"operation {name} needs {OPERATIONS[name].replace('--', prefix)}")
     names = names or [name for name in OPERATIONS if given.get(name, True)]
     if "translate" in names and task in ("ner", "qa"):
         raise ConfigError(
