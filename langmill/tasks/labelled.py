@@ -275,7 +275,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
             settings, task.name, teaching.examples, lambda each: teaching.mark(encode(each).rows)
         ),
     )
-    facts = {**corpus_facts(corpus, tokenizer, material.tokens), "taught": teaching.said}
+    facts = {**corpus_facts(corpus, tokenizer, material.tokens), "notes": teaching.notes}
     return make_lesson(
         request,
         settings,

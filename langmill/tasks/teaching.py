@@ -46,8 +46,8 @@ class Teaching:
     """How many have labels."""
     scores: NDArray[np.float32] | None = None
     """(N, L), logarithms of probabilities, of several labels of odds; None: there is no teacher."""
-    said: str = ""
-    """What the model card says of it, in a sentence."""
+    notes: Sequence[str] = ()
+    """What the model card says of it, in sentences."""
 
     def mark(self, rows: Sequence[LabelledRow]) -> Sequence[LabelledRow]:
         """Return the examples' rows, one an example, with the teachers' scores; nothing is asked of absent labels."""
@@ -85,8 +85,11 @@ def read_unlabelled(settings: TrainSettings, task: LabelledTask, known: Sequence
     report = ReadReport()
     found = list(task.read(paths, settings.data, report, answers=False))
     seen = {task.group(example) for example in known}
-    kept = {task.group(example): replace(example, labels=()) for example in reversed(found)}
-    new = [example for texts, example in reversed(kept.items()) if texts not in seen]
+    new = []
+    for example in found:
+        if (texts := task.group(example)) not in seen:
+            seen.add(texts)
+            new.append(replace(example, labels=()))
     for reason, count in sorted(report.skipped.items()):
         warn(f"{count} left out: {reason} (first: {report.first[reason]})")
     if not new:
@@ -118,11 +121,11 @@ def ask_teachers(settings: TrainSettings, task: str, corpus: LabelledCorpus, hea
     if len(sure):
         said += f", and from them alone {plural(int(sure.sum()), 'text')} of {', '.join(asked.unlabelled)}"
     if asked.confidence:
-        said += f", {(~sure).sum():,} of which the teacher is less than {asked.confidence:g} sure left out"
+        said += f" ({(~sure).sum():,} more left out, of which it is less than {asked.confidence:g} sure)"
     say(said)
     chances = np.clip(chances[kept], LEAST, 1 - LEAST)
     scores = np.log(chances) - (np.log1p(-chances) if head.multi_label else 0)
-    return Teaching([examples[i] for i in kept], labelled, scores.astype(np.float32), f"{said}.")
+    return Teaching([examples[i] for i in kept], labelled, scores.astype(np.float32), [f"{said}."])
 
 
 def confidence_of(chances: NDArray[np.float64], *, several: bool) -> NDArray[np.float64]:
