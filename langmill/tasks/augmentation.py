@@ -129,8 +129,13 @@ def check_output(path: Path, output: Path) -> None:
         raise ConfigError(f"{output}: is the input itself; name another file")
 
 
-def make_operations(task: str, settings: AugmentSettings, *, prefix: str = "--") -> list[Operation]:
-    """Return the operations that are asked for, or all for which there is what they need.
+def make_operations(task: str, settings: AugmentSettings) -> list[Operation]:
+    """Return the operations that are asked for, or all for which there is what they need."""
+    return [MAKERS[name](settings) for name in operation_names(task, settings)]
+
+
+def operation_names(task: str, settings: AugmentSettings, *, prefix: str = "--") -> list[str]:
+    """Return the names of the operations that are asked for, or all for which there is what they need.
 
     prefix: with which the command line spells the settings.
     """
@@ -154,7 +159,7 @@ def make_operations(task: str, settings: AugmentSettings, *, prefix: str = "--")
         raise ConfigError(
             f"translate writes a text anew, and the spans of {task} would be lost; take other operations"
         )
-    return [maker(settings) for maker in (MAKERS[name] for name in dict.fromkeys(names))]
+    return list(dict.fromkeys(names))
 
 
 def synonyms(path: str, floor: float) -> Suggest:

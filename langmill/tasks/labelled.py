@@ -38,8 +38,8 @@ from langmill.tasks.pretraining import (
     open_source,
     refuse_foreign_settings,
 )
-from langmill.tasks.teaching import ask_teachers, read_unlabelled
-from langmill.tasks.variation import varying
+from langmill.tasks.teaching import ask_teachers, check_teacher, read_unlabelled
+from langmill.tasks.variation import check_variation, varying
 from langmill.text.documents import ReadReport, plural
 from langmill.text.holdout import digest_number
 from langmill.text.labelled_rows import LabelledSettings
@@ -294,6 +294,8 @@ def open_run(request: Request, task: LabelledTask) -> tuple[TrainSettings, Check
     device = choose_device(settings.device, local_rank=request.here.local_rank)
     training_dtype(device, settings.precision)  # a mistake is said before the examples are read
     refuse_foreign_settings(settings, task)
+    check_teacher(settings.teacher)
+    check_variation(settings.augment, task.name)
     settings = choose_family(settings, task)
     source = open_source(request, task)
     return settings, source, read_corpus(request, task)

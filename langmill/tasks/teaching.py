@@ -78,7 +78,6 @@ def read_unlabelled(settings: TrainSettings, task: LabelledTask, known: Sequence
 
     known: what is learned with labels, and what is evaluated on, which no training may see.
     """
-    check_teacher(settings.teacher)
     paths = settings.teacher.unlabelled
     if not paths:
         return []

@@ -12,16 +12,30 @@ from langmill.core.config import option_name
 from langmill.core.errors import ConfigError
 from langmill.core.files import digest
 from langmill.core.log import say
-from langmill.tasks.augmentation import ROWS_AT_A_TIME, augmented, make_operations
+from langmill.tasks.augmentation import ROWS_AT_A_TIME, augmented, make_operations, operation_names
 from langmill.tasks.augmented_rows import Example
 from langmill.text.augment import Changes, passage, render
 from langmill.text.augment_settings import AugmentSettings
 from langmill.text.documents import plural
 from langmill.text.labelled_spans import TaggedExample
 from langmill.text.segmentation import Segmenter, dictionary_segmenter
-from langmill.training.settings import TrainSettings
+from langmill.training.settings import TrainSettings, VariationSettings
 
 PREFIX = "--augment."
+
+
+def check_variation(settings: VariationSettings, task: str) -> None:
+    """Raise ConfigError for operations that cannot be, or settings that have no effect."""
+    if not settings.operations:
+        if given := settings.model_dump(exclude_defaults=True):
+            name = option_name(f"augment.{next(iter(given))}")
+            raise ConfigError(f"{name} needs operations: --augment swap,delete")
+        return
+    if "translate" in settings.operations:
+        raise ConfigError(
+            "--augment translate takes too long between epochs; write a file by `langmill data augment`"
+        )
+    operation_names(task, AugmentSettings(**settings.model_dump()), prefix=PREFIX)
 
 
 def varying(
@@ -37,17 +51,9 @@ def varying(
     """
     asked = settings.augment
     if not asked.operations:
-        if given := asked.model_dump(exclude_defaults=True):
-            raise ConfigError(
-                f"{option_name(f'augment.{next(iter(given))}')} needs operations: --augment swap,delete"
-            )
         return None
     wanted = AugmentSettings(**asked.model_dump())
-    if "translate" in wanted.operations:
-        raise ConfigError(
-            "--augment translate takes too long between epochs; write a file by `langmill data augment`"
-        )
-    operations = make_operations(task, wanted, prefix=PREFIX)
+    operations = make_operations(task, wanted)
     segment = dictionary_segmenter(wanted.dictionary) if wanted.dictionary else None
     sources = [changeable(example, segment) for example in examples]
     fast = sum(not each.passage.words for each in sources)

@@ -14,11 +14,11 @@ from small_runs import CommandLine
 import langmill
 from langmill.batches.labelled import LabelledLoader
 from langmill.core.errors import ConfigError
-from langmill.tasks.variation import varying
+from langmill.tasks.variation import check_variation, varying
 from langmill.text.labelled import ClassExample
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_spans import TaggedExample
-from langmill.training.settings import TrainSettings
+from langmill.training.settings import TrainSettings, VariationSettings
 
 TEXTS = (
     "the old mill turns raw grain into fine flour",
@@ -178,7 +178,7 @@ def test_a_tagger_learns_from_texts_that_vary(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        varying(TrainSettings(augment=settings), "classify", EXAMPLES, list)  # type: ignore[arg-type]
+        check_variation(VariationSettings(**settings), "classify")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", ["qa", "embed", "lm", "denoise"])
