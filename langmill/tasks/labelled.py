@@ -244,7 +244,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     """Read and split the examples, make or open tokenizer and model, put the head on, decide what is open."""
     settings, source, corpus = open_run(request, task)
     head = task.head([*corpus.train, *corpus.held_out], settings)
-    teaching = ask_teachers(settings, task.name, corpus, head)
+    teaching = ask_teachers(request, task.name, corpus, head)
     tokenizer = open_words(request, corpus, settings, source, task)
     limit = choose_limit(settings, source)
     seed_everything(settings.seed)

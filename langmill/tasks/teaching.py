@@ -25,6 +25,7 @@ from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say, warn
 from langmill.models.heads import HeadConfig
 from langmill.objectives.cross_entropy import IGNORED
+from langmill.tasks.base import Request
 from langmill.tasks.prediction import CHUNK_ROWS, LINE_SECONDS
 from langmill.text.documents import ReadReport, plural
 from langmill.training.settings import TeacherSettings, TrainSettings
@@ -101,16 +102,16 @@ def read_unlabelled(settings: TrainSettings, task: LabelledTask, known: Sequence
     return new
 
 
-def ask_teachers(settings: TrainSettings, task: str, corpus: LabelledCorpus, head: HeadConfig) -> Teaching:
+def ask_teachers(request: Request, task: str, corpus: LabelledCorpus, head: HeadConfig) -> Teaching:
     """Return the examples to learn from, with the mean of the teachers' probabilities where there are any.
 
     Raises ConfigError where a teacher is made for something else or has other labels.
     """
-    asked, labelled = settings.teacher, len(corpus.train)
+    asked, labelled = request.settings.teacher, len(corpus.train)
     examples = [*corpus.train, *corpus.unlabelled]
     if not asked.checkpoints:
         return Teaching(examples, labelled)
-    device = choose_device(settings.device)
+    device = choose_device(request.settings.device, local_rank=request.here.local_rank)
     teachers = [probabilities(name, task, examples, head, device) for name in asked.checkpoints]
     chances = np.mean(teachers, axis=0)
     sure = confidence_of(chances[labelled:], several=head.multi_label) >= asked.confidence

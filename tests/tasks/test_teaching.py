@@ -16,6 +16,7 @@ import langmill
 from langmill.batches.labelled import LabelledRow, collate
 from langmill.core.errors import ConfigError, DataError
 from langmill.models.heads import HeadConfig
+from langmill.tasks.base import Request
 from langmill.tasks.classify import Classifying
 from langmill.tasks.labelled import LabelledCorpus
 from langmill.tasks.teaching import Teaching, ask_teachers, confidence_of, read_unlabelled
@@ -90,8 +91,9 @@ def corpus_of(labelled: int, unlabelled: int) -> LabelledCorpus:
     )
 
 
-def asked(*names: Path, **more: object) -> TrainSettings:
-    return TrainSettings(teacher=TeacherSettings(checkpoints=tuple(map(str, names)), **more))  # type: ignore[arg-type]
+def asked(*names: Path, **more: object) -> Request:
+    teacher = TeacherSettings(checkpoints=tuple(map(str, names)), **more)  # type: ignore[arg-type]
+    return Request((), (), Path(), TrainSettings(teacher=teacher))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -180,19 +182,19 @@ def test_no_text_is_learned_that_has_a_label_or_is_held_out(
 ) -> None:
     path = write(tmp_path / "rest.jsonl", [*range(5), 3, *range(8, 10)])  # with labels, which are not read
     known = [ClassExample(text_of(n)[0], ("pos",)) for n in (1, 8)]
-    settings = asked(tmp_path / "teacher", unlabelled=(path,))
-    found = read_unlabelled(settings, Classifying(), known)
+    request = asked(tmp_path / "teacher", unlabelled=(path,))
+    found = read_unlabelled(request.settings, Classifying(), known)
     assert [(each.text, each.labels) for each in found] == [(text_of(n)[0], ()) for n in (0, 2, 3, 4, 9)]
     assert found[2].source.endswith(":4"), "of two equal ones the first"
     assert "unlabelled: 5 texts; 3 left out that are among" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"rest.jsonl: no text that is not among the labelled ones"):
-        read_unlabelled(settings, Classifying(), [ClassExample(text_of(n)[0]) for n in range(10)])
+        read_unlabelled(request.settings, Classifying(), [ClassExample(text_of(n)[0]) for n in range(10)])
 
 
 def test_lines_of_text_need_no_labels(tmp_path: Path) -> None:
     (tmp_path / "rest.txt").write_text("__label__pos a film\n又一部电影\n", encoding="utf-8")
-    settings = asked(tmp_path / "teacher", unlabelled=(str(tmp_path / "rest.txt"),))
-    found = read_unlabelled(settings, Classifying(), [])
+    request = asked(tmp_path / "teacher", unlabelled=(str(tmp_path / "rest.txt"),))
+    found = read_unlabelled(request.settings, Classifying(), [])
     assert [(each.text, each.labels) for each in found] == [("a film", ()), ("又一部电影", ())]
 
 
