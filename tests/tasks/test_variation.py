@@ -59,6 +59,13 @@ def test_what_is_read_depends_on_seed_and_epoch_alone() -> None:
     assert read(asked("swap", seed=1), 2) != read(asked("swap"), 2)
 
 
+def test_synonyms_come_from_vectors(tmp_path: Path) -> None:
+    vectors = tmp_path / "words.vec"
+    vectors.write_text("3 2\ngrain 1 0\nwheat 0.99 0.1\nflour 0 1\n")
+    settings = asked("synonym", vectors=str(vectors), share=1.0)
+    assert read(settings, 1, EXAMPLES[:1])[0].text == "the old mill turns raw wheat into fine flour 0"
+
+
 def test_spans_are_carried_along() -> None:
     text = "yesterday the old miller met Ada Lovelace near a very big London mill in spring"
     spans = tuple(
