@@ -163,7 +163,9 @@ def open_teacher(name: str, task: str, head: HeadConfig, device: torch.device) -
     from langmill.tasks import task_of
 
     teacher = load_checkpoint(name, device=device)
-    if (made_for := task_of(teacher.model)) != task or teacher.tokenizer is None:
+    if teacher.tokenizer is None:
+        raise ConfigError(f"--teacher {name}: has no tokenizer.json, so text cannot be read with it")
+    if (made_for := task_of(teacher.model)) != task:
         raise ConfigError(
             f"--teacher {name}: is no model for {task} but for {made_for}; train one with `train {task}`"
         )

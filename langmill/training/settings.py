@@ -115,7 +115,8 @@ class TeacherSettings(Settings):
     temperature: float = Field(2.0, gt=0)
     """By what the scores of both are divided before they are compared: the higher, the more unlikely labels count."""
     unlabelled: tuple[str, ...] = ()
-    """classify: texts without labels, which are learned from the teacher alone. Labels found there are not read."""
+    """classify: texts without labels, which are learned from the teacher alone; labels found there are not read. Repeat the
+    run with the new model as the teacher for another round."""
     confidence: float = Field(0.0, ge=0, lt=1)
     """Unlabelled texts whose likeliest label has a lower probability are left out; of several labels the least certain
     one counts."""
