@@ -6,7 +6,7 @@ Shape letters: B rows, T tokens of the longest row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +32,8 @@ class LabelledRow:
     """One answer a text (), several (L,), the extent of an answer (2,), or one a token (T,)."""
     segments: NDArray[np.int8] | None = None
     """(T,), each token's kind of segment; None: all are 0."""
+    teacher: NDArray[np.float32] | None = None
+    """(L,), the scores that another model gives its labels; None: there is none."""
 
     @property
     def tokens(self) -> int:
@@ -54,12 +56,14 @@ class LabelledBatch:
     """Places in one forward pass, padding included."""
     by_token: bool = False
     """Whether there is a target for each token."""
+    teacher: Tensor | None = None
+    """(B, L)."""
 
     def to(self, device: torch.device) -> LabelledBatch:
         """Return the batch on `device`."""
-        parts = (self.ids, self.valid, self.targets, self.segments)
-        moved = (None if part is None else part.to(device, non_blocking=True) for part in parts)
-        return LabelledBatch(*moved, self.micro_tokens, self.by_token)  # type: ignore[call-arg, arg-type]
+        tensors = {name: part for name, part in vars(self).items() if isinstance(part, Tensor)}
+        moved: dict[str, Any] = {name: part.to(device, non_blocking=True) for name, part in tensors.items()}
+        return replace(self, **moved)
 
     def split(self, rows: int) -> list[LabelledBatch]:
         """Return the batch in parts of at most `rows` rows and `micro_tokens` places, as short as their rows are."""
@@ -81,6 +85,7 @@ class LabelledBatch:
             None if self.segments is None else self.segments[begin:end, :longest],
             self.micro_tokens,
             self.by_token,
+            None if self.teacher is None else self.teacher[begin:end],
         )
 
     @property
@@ -102,6 +107,8 @@ def collate(rows: Sequence[LabelledRow], *, micro_tokens: int, by_token: bool = 
     lengths = torch.tensor([len(row.ids) for row in rows])
     segments = [row.segments for row in rows if row.segments is not None]
     assert len(segments) in (0, len(rows)), "all rows or none have segments"
+    teachers = [row.teacher for row in rows if row.teacher is not None]
+    assert len(teachers) in (0, len(rows)), "all rows or none have a teacher's scores"
     targets = [row.target for row in rows]
     return LabelledBatch(
         padded([row.ids for row in rows], 0),
@@ -110,6 +117,7 @@ def collate(rows: Sequence[LabelledRow], *, micro_tokens: int, by_token: bool = 
         padded(segments, 0) if segments else None,
         micro_tokens,
         by_token,
+        torch.from_numpy(np.stack(teachers)) if teachers else None,
     )
 
 
@@ -152,18 +160,24 @@ class LabelledLoader:
         seed: int,
         rank: int = 0,
         size: int = 1,
+        variants: Callable[[int], Sequence[Row]] | None = None,
     ) -> None:
-        """batch: rows of a batch, over all processes; a multiple of `size`. collate: from rows to a batch."""
+        """batch: rows of a batch, over all processes; a multiple of `size`. collate: from rows to a batch.
+
+        variants: from an epoch's number to what stands in the place of `rows` in it; None: they stay.
+        """
         assert len(rows) >= size and batch % size == 0
         self.rows, self.batch, self.collate, self.seed = rows, batch, collate, seed
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.variants = rank, size, variants
         self.state = LoaderState()
-        self._lengths = np.array([row.tokens for row in rows])
         self._order: tuple[int, list[NDArray[np.int64]]] | None = None
 
     def _epoch(self) -> list[NDArray[np.int64]]:
         """Return this epoch's batches of row numbers."""
         if self._order is None or self._order[0] != self.state.epoch:
+            if self.variants is not None:
+                self.rows = self.variants(self.state.epoch)
+            lengths = np.array([row.tokens for row in self.rows])
             generator = np.random.default_rng([self.seed, self.state.epoch])
             order = generator.permutation(len(self.rows))
             # What is left over after whole batches, fewer than there are processes, is of no use to all of them.
@@ -171,7 +185,7 @@ class LabelledLoader:
             batches = []
             for begin in range(0, len(order), POOL_BATCHES * self.batch):
                 pool = order[begin : begin + POOL_BATCHES * self.batch]
-                pool = pool[np.argsort(self._lengths[pool], kind="stable")]
+                pool = pool[np.argsort(lengths[pool], kind="stable")]
                 batches += [pool[i : i + self.batch] for i in range(0, len(pool), self.batch)]
             self._order = self.state.epoch, [batches[i] for i in generator.permutation(len(batches))]
         return self._order[1]

@@ -23,6 +23,15 @@ READING = (
 )
 
 
+SHORT = {
+    "model.family": ("--model",),
+    "teacher.checkpoints": ("--teacher",),
+    "teacher.unlabelled": ("--unlabelled",),
+    "augment.operations": ("--augment",),
+}
+"""Shorter names of settings."""
+
+
 def settings_options(
     kind: type[Settings], *, leave_out: tuple[str, ...] = ()
 ) -> Callable[[Command], Command]:
@@ -90,9 +99,7 @@ def option(name: str, annotation: Any, description: str, default: Any) -> Callab
     """Return the click option of one setting; its value stays None when it is not given."""
     flag = "--" + name.replace("_", "-")
     # What readers of text are told has a short name too, the same as in other commands and in their messages.
-    short = (f"--{flag.removeprefix('--data.')}",) if name in READING else ()
-    if name == "model.family":
-        short = ("--model",)
+    short = (f"--{flag.removeprefix('--data.')}",) if name in READING else SHORT.get(name, ())
     key = name.replace(".", "__")
     text = description.strip()
     if default not in ("", None, (), 0, 0.0) and not isinstance(default, bool):
@@ -106,7 +113,7 @@ def option(name: str, annotation: Any, description: str, default: Any) -> Callab
             flag, *short, key, type=click.Choice(typing.get_args(annotation)), default=None, help=text
         )
     if origin is tuple:
-        return click.option(flag, key, multiple=True, help=f"{text}  (repeatable)")
+        return click.option(flag, *short, key, multiple=True, help=f"{text}  (repeatable)")
     # Numbers stay text here: pydantic reads 5M, 3m and 1e-4, and its message names the setting.
     return click.option(flag, *short, key, type=str, default=None, metavar=metavar(annotation), help=text)
 

@@ -78,7 +78,7 @@ The metrics are of a quick evaluation on {facts["rows"]}. Next: {next_steps}.
 - {facts["split"]} The split is by digest or by position, so no held-out document was trained on; near-duplicates \
 are not searched for.
 - Fingerprint of the sources: `{facts["corpus"]}`.
-
+{"".join(f"- {sentence}{chr(10)}" for sentence in facts.get("notes", ()))}
 ## Training
 
 {work}
@@ -103,7 +103,9 @@ def describe(plan: Plan, use: Use, outcome: Outcome) -> tuple[str, str]:
     """Return what a model is, up to its vocabulary, and how it was trained."""
     settings, model = plan.settings, plan.settings.model
     what = f"A {model.family} {use.kind} of {format_count(plan.parameters)} parameters ({plan.sizes}"
-    work = f"""{outcome.steps} steps of {settings.batch} × {plan.row_length} tokens, {format_count(outcome.tokens)} \
+    operations = settings.augment.operations
+    varied = f"Texts were read as they are and changed by turns ({operations}).\n" if operations else ""
+    work = f"""{varied}{outcome.steps} steps of {settings.batch} × {plan.row_length} tokens, {format_count(outcome.tokens)} \
 tokens in all, {format_seconds(outcome.seconds)}, about {format_count(outcome.tokens * plan.flops_per_token)} \
 floating-point operations, on {platform.machine()} ({settings.device}), seed {settings.seed}. \
 {outcome.skipped_steps} steps were skipped as not finite. Energy was not measured.

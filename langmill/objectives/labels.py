@@ -44,10 +44,11 @@ def several_labels_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the binary cross-entropy of every label of every row, averaged over the labels, and the number of rows.
 
-    scores, targets: (B, L), 1 where a label holds. weights: (L,), how much a label counts where it holds. focus: as
+    scores, targets: (B, L), 1 where a label holds, IGNORED in rows of which nothing is asked. weights: (L,), how much a label counts where it holds. focus: as
     in `class_loss`.
     """
-    targets = targets.to(scores.dtype)
+    asked = targets[:, 0] != IGNORED
+    scores, targets = scores[asked], targets[asked].to(scores.dtype)
     loss = F.binary_cross_entropy_with_logits(scores, targets, reduction="none", pos_weight=weights)
     if focus:
         chance = torch.where(targets > 0, scores.sigmoid(), 1 - scores.sigmoid())

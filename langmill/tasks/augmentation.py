@@ -131,6 +131,14 @@ def check_output(path: Path, output: Path) -> None:
 
 def make_operations(task: str, settings: AugmentSettings) -> list[Operation]:
     """Return the operations that are asked for, or all for which there is what they need."""
+    return [MAKERS[name](settings) for name in operation_names(task, settings)]
+
+
+def operation_names(task: str, settings: AugmentSettings, *, prefix: str = "--") -> list[str]:
+    """Return the names of the operations that are asked for, or all for which there is what they need.
+
+    prefix: with which the command line spells the settings.
+    """
     given = {
         "insert": bool(settings.vectors),
         "synonym": bool(settings.vectors),
@@ -145,13 +153,13 @@ def make_operations(task: str, settings: AugmentSettings) -> list[Operation]:
             hint = did_you_mean(name, OPERATIONS)
             raise ConfigError(f"unknown operation {name!r}; operations: {', '.join(OPERATIONS)}{hint}")
         if not given.get(name, True):
-            raise ConfigError(f"operation {name} needs {OPERATIONS[name]}")
+            raise ConfigError(f"operation {name} needs {OPERATIONS[name].replace('--', prefix)}")
     names = names or [name for name in OPERATIONS if given.get(name, True)]
     if "translate" in names and task in ("ner", "qa"):
         raise ConfigError(
             f"translate writes a text anew, and the spans of {task} would be lost; take other operations"
         )
-    return [maker(settings) for maker in (MAKERS[name] for name in dict.fromkeys(names))]
+    return list(dict.fromkeys(names))
 
 
 def synonyms(path: str, floor: float) -> Suggest:

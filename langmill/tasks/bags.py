@@ -29,7 +29,12 @@ BAGS = tuple(RECIPES)
 """The layouts' names."""
 FOLLOWED = ("seed", "device", "tensorboard", "model.family", "labels.several")
 """Settings that they follow, beside those of the data."""
-SPELT = {"from_checkpoint": "--from"}
+SPELT = {
+    "from_checkpoint": "--from",
+    "teacher.checkpoints": "--teacher",
+    "teacher.unlabelled": "--unlabelled",
+    "augment.operations": "--augment",
+}
 LIMIT = 1_000_000
 """Tokens, here characters, of a text that are read."""
 
@@ -87,7 +92,8 @@ def refuse_unfollowed(request: Request) -> None:
     if idle := [name for name in given if name not in FOLLOWED and not name.startswith("data.")]:
         named = ", ".join(SPELT.get(name, option_name(name)) for name in idle)
         raise ConfigError(
-            f"--model {kind}: {named} {'have' if len(idle) > 1 else 'has'} no effect, for it is fitted in one go; leave it out"
+            f"--model {kind}: {named} {'have' if len(idle) > 1 else 'has'} no effect, for it is fitted in one go; leave it out, or"
+            " name a model that learns step by step, such as --model lstm"
         )
     if settings.device not in ("auto", "cpu"):
         raise ConfigError(f"--device {settings.device}: {kind} is fitted on the CPU; leave it out")

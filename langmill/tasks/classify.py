@@ -20,6 +20,7 @@ from langmill.metrics.calibration import expected_calibration_error, probabiliti
 from langmill.metrics.classification import classification_scores, multilabel_scores
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
+from langmill.objectives.distillation import mixed_loss, teacher_loss
 from langmill.objectives.labels import class_loss, several_labels_loss
 from langmill.tasks.assessment import Assessment, ratio_score
 from langmill.tasks.bags import BAGS, FOLLOWED, fit_texts, prepare_bag
@@ -32,7 +33,7 @@ from langmill.text.documents import ReadReport, plural
 from langmill.text.labelled import ClassExample, read_classes
 from langmill.text.labelled_rows import LabelledSettings
 from langmill.tokens.tokenizer import Tokenizer
-from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
+from langmill.training.settings import LabelSettings, ModelSettings, TeacherSettings, TrainSettings
 
 BEST = "nbsvm"
 """What `--model auto` means where no setting asks for steps."""
@@ -98,13 +99,19 @@ class Classifying:
         **{name: make for name, make in LanguageModelling.families.items() if name in ("qwen3", "gpt2")},
     }
     fitted: tuple[str, ...] = BAGS
-    own_settings = "labels"
+    own_settings: tuple[str, ...] = ("labels", "teacher", "augment")
     by_token = False
     roles: tuple[str, ...] = ()
 
-    def __init__(self, settings: LabelSettings | None = None, weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        settings: LabelSettings | None = None,
+        weights: Tensor | None = None,
+        teacher: TeacherSettings | None = None,
+    ) -> None:
         """weights: (L,), how much each label counts."""
         self.settings, self.weights = settings or LabelSettings(), weights
+        self.teacher = teacher or TeacherSettings()
         self.decisions: dict[str, float] = {}
 
     def learn(self, request: Request) -> Lesson:
@@ -114,7 +121,7 @@ class Classifying:
                 raise ConfigError(f"--labels.{name} has no effect on classify; leave it out")
         settings = choose_model(request)
         request = replace(request, settings=settings)
-        task = Classifying(settings.labels)
+        task = Classifying(settings.labels, teacher=settings.teacher)
         return prepare_bag(request, task) if settings.model.family in BAGS else prepare(request, task)
 
     def baselines(
@@ -213,17 +220,19 @@ class Classifying:
         return Encoded(rows, np.arange(len(rows)), cut=sum(lost > 0 for lost in cut))
 
     def loss(self, scores: Tensor, batch: LabelledBatch, model: Any) -> tuple[Tensor, Tensor]:
-        """Return the cross-entropy."""
+        """Return the cross-entropy, and with a teacher its loss mixed in."""
         weights = None if self.weights is None else self.weights.to(scores.device)
-        if batch.targets.ndim == 2:
-            return several_labels_loss(scores, batch.targets, weights=weights, focus=self.settings.focus)
-        return class_loss(
-            scores,
-            batch.targets,
-            weights=weights,
-            smoothing=self.settings.smoothing,
-            focus=self.settings.focus,
-        )
+        several, focus = batch.targets.ndim == 2, self.settings.focus
+        if several:
+            hard = several_labels_loss(scores, batch.targets, weights=weights, focus=focus)
+        else:
+            smoothing = self.settings.smoothing
+            hard = class_loss(scores, batch.targets, weights=weights, smoothing=smoothing, focus=focus)
+        if batch.teacher is None:
+            return hard
+        told = self.teacher
+        soft = teacher_loss(scores, batch.teacher, temperature=told.temperature, several=several)
+        return mixed_loss(hard, soft, batch.targets, weight=told.weight, label_weights=weights)
 
     def figures(
         self,

@@ -124,7 +124,7 @@ class Denoising:
     fitted: tuple[str, ...] = ()
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = tuple(sentinel(number) for number in range(SENTINELS))
-    own_settings = "spans"
+    own_settings: tuple[str, ...] = ("spans",)
     scores_text = False
 
     def __init__(self, spans: SpanSettings | None = None) -> None:

@@ -145,7 +145,7 @@ class Embedding:
     families = Classifying.families
     fitted: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
-    own_settings = "embed"
+    own_settings: tuple[str, ...] = ("embed",)
     baselines_learn = False
 
     def __init__(self, settings: EmbedSettings | None = None) -> None:

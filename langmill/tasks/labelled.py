@@ -38,6 +38,8 @@ from langmill.tasks.pretraining import (
     open_source,
     refuse_foreign_settings,
 )
+from langmill.tasks.teaching import ask_teachers, check_teacher, read_unlabelled
+from langmill.tasks.variation import check_variation, varying
 from langmill.text.documents import ReadReport, plural
 from langmill.text.holdout import digest_number
 from langmill.text.labelled_rows import LabelledSettings
@@ -141,6 +143,8 @@ class LabelledCorpus:
     fingerprint: str
     """Of the sources and of how they were read."""
     texts: Callable[[Any], tuple[str, ...]]
+    unlabelled: Sequence[Any] = ()
+    """Examples to learn from a teacher."""
 
     @property
     def characters(self) -> int:
@@ -149,12 +153,12 @@ class LabelledCorpus:
 
     def training_texts(self) -> Iterator[str]:
         """Yield what a tokenizer may learn from."""
-        return (text for example in self.train for text in self.texts(example))
+        return (text for example in (*self.train, *self.unlabelled) for text in self.texts(example))
 
     @property
     def content(self) -> str:
         """A digest of all examples, in order."""
-        return digest(*(str(example) for example in (*self.train, *self.held_out)))
+        return digest(*(str(example) for example in (*self.train, *self.held_out, *self.unlabelled)))
 
 
 def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
@@ -179,14 +183,16 @@ def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
     for reason, count in sorted(report.skipped.items()):
         warn(f"{count} left out: {reason} (first: {report.first[reason]})")
     say(f"data: {plural(len(examples), 'example')} to learn from; {split}")
+    unlabelled = read_unlabelled(settings, task, [*examples, *held_out])
     fingerprint = digest(
         source_fingerprint(request.data),
         source_fingerprint(request.held_out) if request.held_out else "",
         settings.data.model_dump_json(),
         str(settings.seed),
         task.name,
+        *([source_fingerprint(settings.teacher.unlabelled)] if unlabelled else []),
     )
-    corpus = LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts)
+    corpus = LabelledCorpus(request.data, examples, held_out, split, fingerprint, task.texts, unlabelled)
     if request.content and corpus.content != request.content:
         raise DataError(
             f"{', '.join(request.data)}: the examples have changed since this run began, so it cannot be resumed; bring"
@@ -238,6 +244,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     """Read and split the examples, make or open tokenizer and model, put the head on, decide what is open."""
     settings, source, corpus = open_run(request, task)
     head = task.head([*corpus.train, *corpus.held_out], settings)
+    teaching = ask_teachers(request, task.name, corpus, head)
     tokenizer = open_words(request, corpus, settings, source, task)
     limit = choose_limit(settings, source)
     seed_everything(settings.seed)
@@ -246,25 +253,29 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     segments = checkpoint is not None and checkpoint.model.config.output_stack.segments > 1
     encode = partial(task.encode, tokenizer=tokenizer, head=head, limit=limit, segments=segments)
     shown = quick_part(corpus.held_out)
-    train, held_out = encode(corpus.train), encode(shown)
+    train, held_out = encode(teaching.examples), encode(shown)
+    rows = teaching.mark(train.rows)
     if train.cut:
         warn(
-            f"{train.cut} of {len(corpus.train)} examples are longer than {limit} tokens; their rest is not read"
+            f"{train.cut} of {len(teaching.examples)} examples are longer than {limit} tokens; their rest is not read"
         )
     for note in train.notes:
         warn(note)
     micro_tokens = MICRO_TOKENS[choose_device(settings.device).type]
-    settings = fill_length(settings, len(train.rows), continues=source is not None)
+    settings = fill_length(settings, len(rows), continues=source is not None)
     material = Material(
-        train.rows,
+        rows,
         collate=partial(collate, micro_tokens=micro_tokens, by_token=task.by_token),
         objective=partial(objective_of, task),
         evaluate=quick_evaluation(task, shown, held_out, micro_tokens),
         rises=True,
         make=partial(new_headed, task, head, tokenizer),
-        most_steps=most_steps(settings, len(train.rows)),
+        most_steps=most_steps(settings, len(rows)),
+        variants=varying(
+            settings, task.name, teaching.examples, lambda each: teaching.mark(encode(each).rows)
+        ),
     )
-    facts = corpus_facts(corpus, tokenizer, material.tokens)
+    facts = {**corpus_facts(corpus, tokenizer, material.tokens), "notes": teaching.notes}
     return make_lesson(
         request,
         settings,
@@ -283,6 +294,8 @@ def open_run(request: Request, task: LabelledTask) -> tuple[TrainSettings, Check
     device = choose_device(settings.device, local_rank=request.here.local_rank)
     training_dtype(device, settings.precision)  # a mistake is said before the examples are read
     refuse_foreign_settings(settings, task)
+    check_teacher(settings.teacher)
+    check_variation(settings.augment, task.name)
     settings = choose_family(settings, task)
     source = open_source(request, task)
     return settings, source, read_corpus(request, task)

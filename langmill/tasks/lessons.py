@@ -39,6 +39,8 @@ class Material:
     """From settings with every size known to a new model."""
     most_steps: int
     """More are not taken, however much time a budget leaves."""
+    variants: Callable[[int], Sequence[Row]] | None = None
+    """From an epoch's number to what is read in it instead of `rows`; None: they stay."""
 
     @property
     def tokens(self) -> int:
@@ -74,6 +76,7 @@ def make_lesson(
             seed=settings.seed,
             rank=here.rank,
             size=here.size,
+            variants=material.variants,
         )
 
     course = Course(

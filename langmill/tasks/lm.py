@@ -90,7 +90,7 @@ class LanguageModelling:
     fitted: tuple[str, ...] = (NGRAM,)
     roles: tuple[str, ...] = ()
     extra_tokens: tuple[str, ...] = ()
-    own_settings = ""
+    own_settings: tuple[str, ...] = ()
     scores_text = True
 
     def learn(self, request: Request) -> Lesson:

@@ -158,7 +158,7 @@ class MaskedLanguageModelling:
     fitted: tuple[str, ...] = ()
     roles: tuple[str, ...] = ("mask",)
     extra_tokens: tuple[str, ...] = ()
-    own_settings = "mask"
+    own_settings: tuple[str, ...] = ("mask",)
     scores_text = False
 
     def __init__(self, mask: Mask | None = None, *, pairs: bool = False) -> None:

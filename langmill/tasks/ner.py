@@ -133,7 +133,7 @@ class Tagging:
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = Classifying.families
     fitted: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
-    own_settings = "labels"
+    own_settings: tuple[str, ...] = ("labels", "augment")
     by_token = True
 
     def __init__(self, settings: LabelSettings | None = None) -> None:

@@ -86,8 +86,8 @@ class StepTask(Protocol):
     generator) → a new model."""
     fitted: tuple[str, ...]
     """Further layouts, which are fitted in one go."""
-    own_settings: str
-    """The group of settings that it alone follows; empty: none."""
+    own_settings: tuple[str, ...]
+    """The groups of settings that not every task follows, and it does."""
 
     def check(self, model: Any, tokenizer: Tokenizer) -> None:
         """Raise ConfigError where this task cannot go on from a checkpoint."""

@@ -186,9 +186,9 @@ def text_facts(corpus: Corpus, tokenizer: Tokenizer, shards: Shards, context: in
 
 def refuse_foreign_settings(settings: TrainSettings, task: StepTask) -> None:
     """Raise ConfigError where something is set that only another task follows."""
-    for group in ("mask", "spans", "labels", "embed"):
+    for group in ("mask", "spans", "labels", "teacher", "augment", "embed"):
         asked = getattr(settings, group).model_dump(exclude_defaults=True)
-        if asked and group != task.own_settings:
+        if asked and group not in task.own_settings:
             raise ConfigError(
                 f"{option_name(f'{group}.{next(iter(asked))}')} has no effect on {task.name}; leave it out"
             )

@@ -60,7 +60,7 @@ class QuestionAnswering:
     )
     """All read a text in both directions: where an answer begins what follows tells."""
     fitted: tuple[str, ...] = ()
-    own_settings = ""
+    own_settings: tuple[str, ...] = ()
     by_token = False
     roles: tuple[str, ...] = ("cls", "sep")
 

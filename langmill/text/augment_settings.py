@@ -18,22 +18,29 @@ OPERATIONS = {
 """Operation → what it needs."""
 
 
-class AugmentSettings(Settings):
-    """What is made of each row."""
+class ChangeSettings(Settings):
+    """How operations change a text."""
 
-    per_row: int = Field(1, ge=1)
-    """New rows for each row."""
     share: float = Field(0.1, gt=0, le=1)
     """Of a text's words, how many an operation changes; at least one."""
-    operations: str = ""
-    """Operations, with commas between: swap, delete, insert and synonym (with --vectors), contextual (with --model),
-    translate (with --translate-to and --translate-back). They take turns.  [default: all that have what they need]"""
     vectors: str = ""
     """Word vectors, of which the nearest words are synonyms."""
     similarity: float = Field(0.7, ge=-1, le=1)
     """Cosine from which on words are near enough."""
     model: str = ""
     """A masked language model, which says what may stand in a word's place."""
+    dictionary: str = ""
+    """Words for the Chinese segmenter, one a line."""
+
+
+class AugmentSettings(ChangeSettings):
+    """What is made of each row."""
+
+    per_row: int = Field(1, ge=1)
+    """New rows for each row."""
+    operations: str = ""
+    """Operations, with commas between: swap, delete, insert and synonym (with --vectors), contextual (with --model),
+    translate (with --translate-to and --translate-back). They take turns.  [default: all that have what they need]"""
     translate_to: str = ""
     """A translation model (an encoder-decoder) into another language."""
     translate_back: str = ""
@@ -42,8 +49,6 @@ class AugmentSettings(Settings):
     """What the first translation model wants before a text, as T5 does."""
     back_prefix: str = ""
     """What the second one wants."""
-    dictionary: str = ""
-    """Words for the Chinese segmenter, one a line."""
     seed: int = 0
     """Another seed, other rows; a row's new ones do not depend on its place in the file."""
     only_new: bool = False

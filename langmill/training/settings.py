@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from langmill.core.config import Settings
+from langmill.text.augment_settings import ChangeSettings
 from langmill.text.labelled_rows import LabelledSettings
 
 
@@ -102,6 +103,31 @@ class LabelSettings(Settings):
     """ner: how tags spell spans; auto: as the data do, BMES for words alone, else BIO."""
     crf: Literal["no", "yes"] = "no"
     """ner: learn too how well one tag follows another (a conditional random field)."""
+
+
+class TeacherSettings(Settings):
+    """Models whose probabilities are learned, beside labels or in their stead."""
+
+    checkpoints: tuple[str, ...] = ()
+    """classify: a classifier of the same labels whose probabilities are learned too; of several the mean."""
+    weight: float = Field(0.9, ge=0, le=1)
+    """Share of the teacher in the loss of a row with a label; the label has the rest."""
+    temperature: float = Field(2.0, gt=0)
+    """By what the scores of both are divided before they are compared: the higher, the more unlikely labels count."""
+    unlabelled: tuple[str, ...] = ()
+    """classify: texts without labels, which are learned from the teacher alone; labels found there are not read. Repeat the
+    run with the new model as the teacher for another round."""
+    confidence: float = Field(0.0, ge=0, lt=1)
+    """Unlabelled texts whose likeliest label has a lower probability are left out; of several labels the least certain
+    one counts."""
+
+
+class VariationSettings(ChangeSettings):
+    """How texts differ from epoch to epoch."""
+
+    operations: str = ""
+    """classify, ner: read each text as it is and changed by turns, anew each time, by these operations (with commas
+    between): swap, delete, insert and synonym (with --augment.vectors), contextual (with --augment.model, slow)."""
 
 
 class EmbedSettings(Settings):
@@ -233,5 +259,7 @@ class TrainSettings(Settings):
     mask: MaskSettings = MaskSettings()
     spans: SpanSettings = SpanSettings()
     labels: LabelSettings = LabelSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    augment: VariationSettings = VariationSettings()
     embed: EmbedSettings = EmbedSettings()
     adapter: AdapterSettings = AdapterSettings()
