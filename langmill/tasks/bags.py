@@ -68,7 +68,9 @@ def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
     job = FitJob(
         fit=fit,
         evaluate=quick_evaluation(task, shown, held_out, MICRO_TOKENS["cpu"]),
-        save_model=lambda folder, model: save_checkpoint(folder, Checkpoint(model, tokenizer)),
+        save_model=lambda folder, model: save_checkpoint(
+            folder, Checkpoint(model, tokenizer, decisions=task.decisions)
+        ),
         tokens=tokens,
         facts=facts,
     )

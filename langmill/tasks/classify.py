@@ -16,7 +16,7 @@ from langmill.checkpoint import Checkpoint
 from langmill.core.config import flatten
 from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import say
-from langmill.metrics.calibration import expected_calibration_error, probabilities_of
+from langmill.metrics.calibration import expected_calibration_error, fit_temperature, probabilities_of
 from langmill.metrics.classification import classification_scores, multilabel_scores
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
@@ -38,6 +38,10 @@ BEST = "nbsvm"
 """What `--model auto` means where no setting asks for steps."""
 SEVERAL = 0.5
 """Probability from which on a label of several holds."""
+TEMPERATURE = "temperature"
+"""The decision by which scores are divided before they become probabilities; a model without one is read as it is."""
+LEAST_CALIBRATED = 100
+"""Held-out examples below which no temperature is fitted."""
 
 
 @dataclass(frozen=True)
@@ -232,9 +236,22 @@ class Classifying:
         encoded: Encoded,
         model: Any,
     ) -> dict[str, float]:
-        """Return accuracy (of several labels micro F1) and macro F1."""
-        found = self.assess(scores, examples, model.config.head)
-        return {name: found.figures[name] for name in dict.fromkeys((found.main, "f1_macro"))}
+        """Return accuracy (of several labels micro F1), macro F1 and the calibration error, with the best temperature.
+
+        That is a decision and not folded into the weights, which stay what was trained: to go on from, to average, and
+        with the logits that Transformers gives. It is fitted on examples by which the best weights are chosen as well,
+        so the error here is a little too low; `evaluate` on other data gives an honest one.
+        """
+        head = model.config.head
+        found = self.assess(scores, examples, head)
+        figures = {name: found.figures[name] for name in (*dict.fromkeys((found.main, "f1_macro")), "ece")}
+        temperature = best_temperature(np.stack(scores), examples, head)
+        if temperature is None:
+            self.decisions.pop(TEMPERATURE, None)
+            return figures
+        self.decisions[TEMPERATURE] = temperature
+        mended = self.assess([row / temperature for row in scores], examples, head).figures["ece"]
+        return {**figures, "ece": mended, "ece_uncalibrated": figures["ece"]}
 
     def assess(
         self, scores: Sequence[NDArray[np.float32]], examples: Sequence[ClassExample], head: HeadConfig
@@ -273,7 +290,7 @@ class Classifying:
     def outputs(
         self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]]
     ) -> tuple[list[Any], list[int]]:
-        """Return scores (L,) of texts or pairs of texts, and how many tokens of each are not read."""
+        """Return scores (L,) of texts or pairs of texts, calibrated, and how many tokens of each are not read."""
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         assert tokenizer is not None
         stack = model.config.output_stack
@@ -282,7 +299,9 @@ class Classifying:
         rows = [LabelledRow(ids, np.array(0), kinds) for ids, kinds in encoded]
         found: list[Any] = [None] * len(rows)
         for numbers, _, scores in score_rows(model, rows, micro_tokens=MICRO_TOKENS[device_of(model).type]):
-            for number, row in zip(numbers, scores.cpu().numpy()):
+            for number, row in zip(
+                numbers, scores.cpu().numpy() / checkpoint.decisions.get(TEMPERATURE, 1.0)
+            ):
                 found[number] = row
         return found, cut
 
@@ -318,6 +337,21 @@ class Classifying:
         logits = np.log(chances) - (np.log1p(-chances) if several else 0)
         examples = [ClassExample("", tuple(wanted)) for wanted in references]
         return dict(self.assess(list(logits), examples, head).figures)
+
+
+def best_temperature(
+    logits: NDArray[np.float32], examples: Sequence[ClassExample], head: HeadConfig
+) -> float | None:
+    """Return the temperature under which logits (N, L) are likeliest (Guo et al. 2017, section 4.2).
+
+    None where there are too few examples, and where every label is right: the surer, the likelier would they be.
+    """
+    truth = indicators([example.labels for example in examples], head.labels)
+    target = truth if head.multi_label else truth.argmax(1)
+    right = (logits > 0 if head.multi_label else logits.argmax(1)) == target
+    if len(truth) < LEAST_CALIBRATED or right.all():
+        return None
+    return fit_temperature(logits, target)
 
 
 def check_labels(examples: Sequence[ClassExample], head: HeadConfig) -> None:
