@@ -131,7 +131,7 @@ def load_checkpoint(
     source = place if packed else place / "config.json"
     theirs = packed.config if packed else read_object(source)
     family = find_family(theirs, source=str(source))
-    config = read_config(family, theirs, source=str(source))
+    config = read_config(family, with_decisions(theirs, {}), source=str(source))
     if not packed:
         weight_files(place)
     generation = packed.generation if packed else read_generation(place)
