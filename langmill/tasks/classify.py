@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langmill.batches.labelled import LabelledBatch, LabelledRow
-from langmill.checkpoint import Checkpoint
+from langmill.checkpoint import Checkpoint, Ensemble
 from langmill.core.config import flatten
 from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import say
-from langmill.metrics.calibration import expected_calibration_error, fit_temperature, probabilities_of
+from langmill.metrics.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    logits_of,
+    probabilities_of,
+)
 from langmill.metrics.classification import classification_scores, multilabel_scores
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
@@ -24,6 +29,7 @@ from langmill.objectives.labels import class_loss, several_labels_loss
 from langmill.tasks.assessment import Assessment, ratio_score
 from langmill.tasks.bags import BAGS, FOLLOWED, fit_texts, prepare_bag
 from langmill.tasks.base import Lesson, Request, Text, Use
+from langmill.tasks.ensembles import mean_classes
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.lm import LanguageModelling
 from langmill.tasks.mlm import MaskedLanguageModelling
@@ -128,8 +134,7 @@ class Classifying:
         targets = indicators([example.labels for example in train], head.labels)
         shares = targets.mean(0)
         chances = shares if head.multi_label else np.eye(len(shares))[shares.argmax()]
-        chances = np.clip(chances, 1e-9, 1 - 1e-9)
-        always = np.log(chances) - head.multi_label * np.log1p(-chances)
+        always = logits_of(chances, multilabel=head.multi_label)
         same = [always.astype(np.float32)] * len(examples)
         yield "commonest label", self.assess(same, examples, head), ""
         fitted = fit_texts(
@@ -291,6 +296,8 @@ class Classifying:
         self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]]
     ) -> tuple[list[Any], list[int]]:
         """Return scores (L,) of texts or pairs of texts, calibrated, and how many tokens of each are not read."""
+        if isinstance(checkpoint, Ensemble):
+            return mean_classes(checkpoint, texts, self.outputs)
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         assert tokenizer is not None
         stack = model.config.output_stack
@@ -334,7 +341,7 @@ class Classifying:
         several = any(len(found.labels) != 1 for found in results)
         head = HeadConfig(kind="text", labels=labels, multi_label=several)
         chances = np.array([[found.probabilities[label] for label in labels] for found in results])
-        logits = np.log(chances) - (np.log1p(-chances) if several else 0)
+        logits = logits_of(chances, multilabel=several)
         examples = [ClassExample("", tuple(wanted)) for wanted in references]
         return dict(self.assess(list(logits), examples, head).figures)
 
