@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,14 +75,11 @@ def join(names: Sequence[str], members: Sequence[Checkpoint]) -> Ensemble:
             raise CheckpointError(f"{names[0]} and {name} are made for different tasks; {ONE_MODEL}")
     orders = tuple([head.labels.index(label) for label in first.labels] for head in heads)
     model = Committee([member.model for member in members], orders)
-    shared = set.intersection(*(set(member.decisions) for member in members))
     return Ensemble(
         model.eval(),
         members[0].tokenizer,
         family="ensemble",
-        decisions={
-            name: sum(member.decisions[name] for member in members) / len(members) for name in sorted(shared)
-        },
+        decisions=mean_decisions([member.decisions for member in members]),
         members=tuple(members),
         orders=orders,
     )
@@ -99,6 +96,19 @@ def head_of(name: str, member: Checkpoint) -> HeadConfig:
     if member.tokenizer is None:
         raise CheckpointError(f"{name}: has no tokenizer.json, so it cannot read text")
     return head
+
+
+def mean_decisions(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the means of the decisions that all have.
+
+    >>> mean_decisions([{"a": 1.0, "b": 2.0}, {"a": 2.0}])
+    {'a': 1.5}
+    """
+    return {
+        name: sum(one[name] for one in each) / len(each)
+        for name in each[0]
+        if all(name in one for one in each)
+    }
 
 
 def mean_transitions(members: Sequence[Any], orders: Sequence[Sequence[int]]) -> Tensor | None:
