@@ -312,6 +312,13 @@ class Classifying:
                 found[number] = row
         return found, cut
 
+    def settle(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> dict[str, float]:
+        """Return the decisions under which a model's answers to examples that it has not seen are best."""
+        bare = replace(checkpoint, decisions={})
+        scores, _ = self.outputs(bare, [self.texts(example) for example in examples])
+        temperature = best_temperature(np.stack(scores), examples, checkpoint.model.config.head)
+        return {} if temperature is None else {TEMPERATURE: temperature}
+
     def evaluate(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> Assessment:
         """Classify examples and compare with their labels, all of which the model must know."""
         head: HeadConfig = checkpoint.model.config.head
