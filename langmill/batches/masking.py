@@ -58,8 +58,8 @@ class Masker:
         if self.mask.unit == "token":
             return np.arange(len(ids))
         if self.inner is not None:
-            numbers = np.cumsum(~self.inner[ids])
-            return numbers - numbers[0]  # a row may begin within a word
+            # A row may begin within a word.
+            return np.cumsum(~self.inner[ids]) - (~self.inner[ids[0]]).astype(int)
         parts = [self.pieces[number] for number in ids]
         ends = np.cumsum([len(part) for part in parts])
         text = b"".join(parts).decode("utf-8", "replace")

@@ -175,7 +175,7 @@ def combine(
         score, settle = scorer(first, data, resolve(DataSettings, reading or {}))
         mean, soup = greedy(names, portion, score)
         soup, made = replace(soup, folder=output), mean.checkpoint(first)
-        made = replace(made, decisions=settle(made))
+        made.decisions |= settle(made)
     else:
         mean, soup = Mean(), Soup(output, tuple(map(Portion, names)))
         for name in names:
@@ -228,8 +228,7 @@ def scorer(like: Checkpoint, data: Sequence[str], settings: DataSettings) -> tup
         found = task.evaluate(checkpoint, examples)
         return Measured(found.main, float(found.figures[found.main]))
 
-    settle = getattr(task, "settle", lambda checkpoint, examples: {})
-    return main, lambda checkpoint: settle(checkpoint, examples)
+    return main, lambda checkpoint: task.settle(checkpoint, examples) if hasattr(task, "settle") else {}
 
 
 def open_portion(name: str, device: str | torch.device) -> Checkpoint:
