@@ -68,9 +68,7 @@ def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
     job = FitJob(
         fit=fit,
         evaluate=quick_evaluation(task, shown, held_out, MICRO_TOKENS["cpu"]),
-        save_model=lambda folder, model: save_checkpoint(
-            folder, Checkpoint(model, tokenizer, decisions=task.decisions)
-        ),
+        save_model=lambda folder, model: save_checkpoint(folder, Checkpoint(model, tokenizer)),
         tokens=tokens,
         facts=facts,
     )

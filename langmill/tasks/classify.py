@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import say
 from langmill.metrics.calibration import (
     expected_calibration_error,
-    fit_temperature,
     logits_of,
     probabilities_of,
 )
@@ -29,6 +29,7 @@ from langmill.objectives.labels import class_loss, several_labels_loss
 from langmill.tasks.assessment import Assessment, ratio_score
 from langmill.tasks.bags import BAGS, FOLLOWED, fit_texts, prepare_bag
 from langmill.tasks.base import Lesson, Request, Text, Use
+from langmill.tasks.calibrated import best_temperature, divide_scores, save_calibrated
 from langmill.tasks.ensembles import mean_classes
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.lm import LanguageModelling
@@ -44,10 +45,6 @@ BEST = "nbsvm"
 """What `--model auto` means where no setting asks for steps."""
 SEVERAL = 0.5
 """Probability from which on a label of several holds."""
-TEMPERATURE = "temperature"
-"""The decision by which scores are divided before they become probabilities; a model without one is read as it is."""
-LEAST_CALIBRATED = 100
-"""Held-out examples below which no temperature is fitted."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +113,8 @@ class Classifying:
         """weights: (L,), how much each label counts."""
         self.settings, self.weights = settings or LabelSettings(), weights
         self.decisions: dict[str, float] = {}
+        self.temperature = 1.0
+        """By which scores are to be divided."""
 
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
@@ -125,7 +124,9 @@ class Classifying:
         settings = choose_model(request)
         request = replace(request, settings=settings)
         task = Classifying(settings.labels)
-        return prepare_bag(request, task) if settings.model.family in BAGS else prepare(request, task)
+        lesson = prepare_bag(request, task) if settings.model.family in BAGS else prepare(request, task)
+        lesson.job.save_model = partial(save_calibrated, task, lesson.job.save_model)
+        return lesson
 
     def baselines(
         self, train: Sequence[ClassExample], examples: Sequence[ClassExample], head: HeadConfig
@@ -243,19 +244,17 @@ class Classifying:
     ) -> dict[str, float]:
         """Return accuracy (of several labels micro F1), macro F1 and the calibration error, with the best temperature.
 
-        That is a decision and not folded into the weights, which stay what was trained: to go on from, to average, and
-        with the logits that Transformers gives. It is fitted on examples by which the best weights are chosen as well,
-        so the error here is a little too low; `evaluate` on other data gives an honest one.
+        By that the model is saved; see `save_calibrated`. It is fitted on examples by which the best weights are chosen
+        as well, so the error here is a little too low; `evaluate` on other data gives an honest one.
         """
         head = model.config.head
         found = self.assess(scores, examples, head)
         figures = {name: found.figures[name] for name in (*dict.fromkeys((found.main, "f1_macro")), "ece")}
-        temperature = best_temperature(np.stack(scores), examples, head)
-        if temperature is None:
-            self.decisions.pop(TEMPERATURE, None)
+        truth = indicators([example.labels for example in examples], head.labels)
+        self.temperature = best_temperature(np.stack(scores), truth, several=head.multi_label)
+        if self.temperature == 1:
             return figures
-        self.decisions[TEMPERATURE] = temperature
-        mended = self.assess([row / temperature for row in scores], examples, head).figures["ece"]
+        mended = self.assess([row / self.temperature for row in scores], examples, head).figures["ece"]
         return {**figures, "ece": mended, "ece_uncalibrated": figures["ece"]}
 
     def assess(
@@ -295,7 +294,7 @@ class Classifying:
     def outputs(
         self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]]
     ) -> tuple[list[Any], list[int]]:
-        """Return scores (L,) of texts or pairs of texts, calibrated, and how many tokens of each are not read."""
+        """Return scores (L,) of texts or pairs of texts, and how many tokens of each are not read."""
         if isinstance(checkpoint, Ensemble):
             return mean_classes(checkpoint, texts, self.outputs)
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
@@ -306,18 +305,16 @@ class Classifying:
         rows = [LabelledRow(ids, np.array(0), kinds) for ids, kinds in encoded]
         found: list[Any] = [None] * len(rows)
         for numbers, _, scores in score_rows(model, rows, micro_tokens=MICRO_TOKENS[device_of(model).type]):
-            for number, row in zip(
-                numbers, scores.cpu().numpy() / checkpoint.decisions.get(TEMPERATURE, 1.0)
-            ):
+            for number, row in zip(numbers, scores.cpu().numpy()):
                 found[number] = row
         return found, cut
 
-    def settle(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> dict[str, float]:
-        """Return the decisions under which a model's answers to examples that it has not seen are best."""
-        bare = replace(checkpoint, decisions={})
-        scores, _ = self.outputs(bare, [self.texts(example) for example in examples])
-        temperature = best_temperature(np.stack(scores), examples, checkpoint.model.config.head)
-        return {} if temperature is None else {TEMPERATURE: temperature}
+    def settle(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> None:
+        """Calibrate a model by examples that it has not seen."""
+        head: HeadConfig = checkpoint.model.config.head
+        scores, _ = self.outputs(checkpoint, [self.texts(example) for example in examples])
+        truth = indicators([example.labels for example in examples], head.labels)
+        divide_scores(checkpoint.model, best_temperature(np.stack(scores), truth, several=head.multi_label))
 
     def evaluate(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> Assessment:
         """Classify examples and compare with their labels, all of which the model must know."""
@@ -351,21 +348,6 @@ class Classifying:
         logits = logits_of(chances, multilabel=several)
         examples = [ClassExample("", tuple(wanted)) for wanted in references]
         return dict(self.assess(list(logits), examples, head).figures)
-
-
-def best_temperature(
-    logits: NDArray[np.float32], examples: Sequence[ClassExample], head: HeadConfig
-) -> float | None:
-    """Return the temperature under which logits (N, L) are likeliest (Guo et al. 2017, section 4.2).
-
-    None where there are too few examples, and where every label is right: the surer, the likelier would they be.
-    """
-    truth = indicators([example.labels for example in examples], head.labels)
-    target = truth if head.multi_label else truth.argmax(1)
-    right = (logits > 0 if head.multi_label else logits.argmax(1)) == target
-    if len(truth) < LEAST_CALIBRATED or right.all():
-        return None
-    return fit_temperature(logits, target)
 
 
 def check_labels(examples: Sequence[ClassExample], head: HeadConfig) -> None:

@@ -171,11 +171,10 @@ class QuestionAnswering:
         rows = ((n, row) for numbers, _, got in batches for n, row in zip(numbers, got.cpu().numpy()))
         return candidates_of(windows, examples, rows)
 
-    def settle(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> dict[str, float]:
-        """Return the decisions under which a model's answers to questions that it has not seen are best."""
-        if not any(example.impossible for example in examples):
-            return {}
-        return {THRESHOLD: best_threshold(self.outputs(checkpoint, examples), examples)}
+    def settle(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> None:
+        """Set the threshold of a model by questions that it has not seen, some of them without an answer."""
+        if any(example.impossible for example in examples):
+            checkpoint.decisions[THRESHOLD] = best_threshold(self.outputs(checkpoint, examples), examples)
 
     def evaluate(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> Assessment:
         """Answer questions and compare with their answers."""

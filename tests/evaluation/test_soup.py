@@ -22,6 +22,7 @@ from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.tokens.train import train_tokenizer
+from tests.tasks.question_samples import numbers, write_squad
 
 ROWS = [
     {"text": f"{word} film {n}", "label": label}
@@ -77,12 +78,10 @@ def test_a_model_with_itself_is_itself(runs: list[str], tmp_path: Path, count: i
     assert_same_weights(Path(runs[0]), tmp_path / "soup")
 
 
-def test_decisions_are_means_but_for_temperatures(tokenizer: Tokenizer) -> None:
+def test_decisions_are_means(tokenizer: Tokenizer) -> None:
     mean = Mean()
     for number, checkpoint in enumerate(made(tokenizer, HEAD, seed=seed) for seed in range(2)):
-        mean = mean.with_(
-            replace(checkpoint, decisions={"temperature": 2.0, "null_threshold": float(number)})
-        )
+        mean = mean.with_(replace(checkpoint, decisions={"null_threshold": float(number)}))
     assert mean.checkpoint(checkpoint).decisions == {"null_threshold": 0.5}
 
 
@@ -116,17 +115,23 @@ def test_the_greedy_choice(tokenizer: Tokenizer) -> None:
 
 
 def test_the_command_line(
-    runs: list[str], data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: list[str],
+    data: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     line, out = CommandLine(capsys), tmp_path / "soup"
+    monkeypatch.setattr("langmill.tasks.classify.best_temperature", lambda logits, truth, *, several: 2.0)
     said = line("combine", *runs, "-o", out, "--data", data, "--json")
     tree = json.loads(said.out)
     assert tree["measure"] == "accuracy" and 1 <= len(tree["kept"]) <= 3
     scores = [each["score"] for each in tree["portions"]]
     assert scores == sorted(scores, reverse=True) and tree["portions"][0]["kept"]
-    assert "langmill_temperature" in json.loads(
-        (out / "config.json").read_text()
-    )  # fitted to the soup on the data
+    kept = [weights(Path(name))["classifier.weight"] for name in tree["kept"]]
+    torch.testing.assert_close(
+        weights(out)["classifier.weight"], sum(kept) / len(kept) / 2
+    )  # calibrated by the data
     assert "a greedy soup" in (out / "README.md").read_text()
     assert "already holds README.md; pass --overwrite" in line("combine", *runs, "-o", out).error
     said = line("combine", *runs, "-o", out, "--overwrite")
@@ -207,3 +212,18 @@ def test_language_models_and_adapters(tmp_path: Path) -> None:
     merged = [dict(load_checkpoint(name).model.named_parameters()) for name in names]
     for name, p in load_checkpoint(tmp_path / "mean").model.named_parameters():
         torch.testing.assert_close(p, (merged[0][name] + merged[1][name]) / 2)
+
+
+def test_the_threshold_of_answers_is_settled_on_the_data(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    questions = numbers(12, impossible=4)
+    write_squad(tmp_path / "dev.json", questions)
+    for seed in range(2):
+        checkpoint = made(tokenizer, HeadConfig(kind="span"), seed=seed)
+        save_checkpoint(tmp_path / f"r{seed}", replace(checkpoint, decisions={"null_threshold": 50.0 + seed}))
+    names = [str(tmp_path / f"r{seed}") for seed in range(2)]
+    combine(names, str(tmp_path / "mean"))
+    assert load_checkpoint(tmp_path / "mean").decisions == {"null_threshold": 50.5}
+    soup = combine(names, str(tmp_path / "soup"), data=[str(tmp_path / "dev.json")])
+    assert soup.measure == "f1"
+    found = load_checkpoint(tmp_path / "soup")
+    assert found.decisions["null_threshold"] < 20  # the odds of random models are small

@@ -30,7 +30,7 @@ from langmill.models.heads import HeadConfig
 from langmill.models.initialise import initialise
 from langmill.models.transformer import Transformer
 from langmill.tasks.bags import fit_texts
-from langmill.tasks.classify import TEMPERATURE, Classifying
+from langmill.tasks.classify import Classifying
 from langmill.tasks.ner import Tagging
 from langmill.tasks.qa import QuestionAnswering
 from langmill.tasks.qa_answers import THRESHOLD
@@ -87,7 +87,6 @@ def test_probabilities_are_the_mean(several: bool) -> None:
         made(text_head(several=several)),
         permuted(made(text_head(several=several), seed=1, kind="bpe")),
     )
-    other.decisions[TEMPERATURE] = 2.0
     labels, task = one.model.config.head.labels, Classifying()
     first, second, both = (
         table(task.predict(each, TEXTS), labels) for each in (one, other, together(one, other))
