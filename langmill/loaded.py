@@ -131,8 +131,8 @@ class Model:
 def load(path: str | Path, *, device: str = "cpu") -> Model:
     """Load a checkpoint: a run folder, a Hugging Face folder, a .gguf file, or a hub name when online.
 
-    An adapter is merged into its base.
+    An adapter is merged into its base. Several that label texts answer as one: `load("runs/a+runs/b")`.
     """
-    from langmill.checkpoint import load_checkpoint
+    from langmill.checkpoint import open_checkpoint
 
-    return Model(load_checkpoint(path, device=device))
+    return Model(open_checkpoint(path, device=device))

@@ -58,7 +58,8 @@ class Masker:
         if self.mask.unit == "token":
             return np.arange(len(ids))
         if self.inner is not None:
-            return np.cumsum(~self.inner[ids]) - 1
+            # A row may begin within a word.
+            return np.cumsum(~self.inner[ids]) - (~self.inner[ids[0]]).astype(int)
         parts = [self.pieces[number] for number in ids]
         ends = np.cumsum([len(part) for part in parts])
         text = b"".join(parts).decode("utf-8", "replace")

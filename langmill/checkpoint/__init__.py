@@ -1,5 +1,6 @@
 """A checkpoint is a Hugging Face directory, read and written here. [checkpoint]"""
 
+from langmill.checkpoint.ensembles import Ensemble, open_checkpoint
 from langmill.checkpoint.folder import (
     Checkpoint,
     gives_answers,
@@ -13,11 +14,13 @@ from langmill.checkpoint.weights import load_weights, save_weights
 
 __all__ = [
     "Checkpoint",
+    "Ensemble",
     "gives_answers",
     "is_checkpoint",
     "load_checkpoint",
     "load_weights",
     "locate",
+    "open_checkpoint",
     "put_head",
     "save_checkpoint",
     "save_weights",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from langmill.checkpoint.ensembles import Ensemble
 from langmill.checkpoint.folder import Checkpoint, save_checkpoint
 from langmill.checkpoint.weights import MAX_SHARD_BYTES
 from langmill.core.errors import CheckpointError, did_you_mean
@@ -48,6 +49,11 @@ def export_checkpoint(
     Raises CheckpointError where that would destroy a run, or what is to be written.
     """
     folder = Path(folder)
+    if isinstance(checkpoint, Ensemble):
+        raise CheckpointError(
+            "an ensemble is several models, which no folder holds as one; of models of one layout `langmill combine`"
+            " makes one"
+        )
     if dtype and dtype not in DTYPES:
         raise CheckpointError(
             f"dtype {dtype!r} is not allowed; use {', '.join(DTYPES)}{did_you_mean(dtype, DTYPES)}"

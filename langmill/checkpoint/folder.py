@@ -29,7 +29,7 @@ from langmill.checkpoint.adapters import (
 )
 from langmill.checkpoint.gguf import GgufModel, open_gguf
 from langmill.checkpoint.heads import keep_known
-from langmill.checkpoint.locate import DEMOS, locate, read_object
+from langmill.checkpoint.locate import DEMOS, locate, member_names, read_object
 from langmill.checkpoint.sentences import MODULES, SentencePooling, read_pooling, write_pooling
 from langmill.checkpoint.weights import MAX_SHARD_BYTES, load_weights, save_weights, weight_files
 from langmill.core.errors import CheckpointError
@@ -131,7 +131,7 @@ def load_checkpoint(
     source = place if packed else place / "config.json"
     theirs = packed.config if packed else read_object(source)
     family = find_family(theirs, source=str(source))
-    config = read_config(family, theirs, source=str(source))
+    config = read_config(family, with_decisions(theirs, {}), source=str(source))
     if not packed:
         weight_files(place)
     generation = packed.generation if packed else read_generation(place)
@@ -156,17 +156,22 @@ def load_checkpoint(
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Say whether a name is that of a checkpoint on this machine."""
-    place = Path(path)
+    """Say whether a name is that of a checkpoint on this machine, or of several, see `member_names`."""
     names = ("config.json", ADAPTER_CONFIG)
-    return str(path) in DEMOS or place.suffix == ".gguf" or any((place / name).is_file() for name in names)
+    places = map(Path, member_names(path))
+    return any(
+        str(place) in DEMOS or place.suffix == ".gguf" or any((place / name).is_file() for name in names)
+        for place in places
+    )
 
 
 def gives_answers(path: str | Path) -> bool:
     """Say whether a checkpoint labels texts, tokens or spans, or makes vectors of texts, from its settings alone.
 
-    Raises CheckpointError where there is no checkpoint.
+    Of several, see `member_names`, whether one does. Raises CheckpointError where there is no checkpoint.
     """
+    if len(members := member_names(path)) > 1:
+        return any(gives_answers(name) for name in members)
     place = locate(path)
     if place.is_file():
         return False

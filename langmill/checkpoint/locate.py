@@ -40,6 +40,29 @@ DEMOS = {
 }
 
 
+def member_names(path: str | Path) -> tuple[str, ...]:
+    """Return the names that one stands for: those joined by `+`, and for what `train --seeds` wrote its seeds.
+
+    Something that exists and has a `+` in its name is meant itself.
+    """
+    folder, text = Path(path), str(path)
+    if "+" in text and not folder.exists():
+        parts = text.split("+")
+        if not all(parts):
+            raise CheckpointError(
+                f"{text}: nothing stands on one side of a +; join checkpoints like runs/a+runs/b"
+            )
+        return tuple(name for part in parts for name in member_names(part))
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return (text,)
+    seeds = [
+        each.parent
+        for name in ("config.json", "adapter_config.json")
+        for each in folder.glob(f"seed-*/{name}")
+    ]
+    return tuple(map(str, sorted(seeds, key=lambda each: (len(each.name), each.name)))) or (text,)
+
+
 def locate(path: str | Path) -> Path:
     """Return the folder or the GGUF file that holds a checkpoint, downloading it when it is named on the hub.
 
@@ -57,6 +80,10 @@ def locate(path: str | Path) -> Path:
     if HUB_NAME.fullmatch(str(path)) and not folder.parent.exists():
         return check_folder(download(str(path)))
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    if len(names := member_names(path)) > 1:
+        raise CheckpointError(
+            f"{path}: {len(names)} checkpoints where one is wanted; several answer as one in predict and evaluate"
+        )
     siblings = [str(folder.parent / each.name) for each in beside if each.is_dir() or each.suffix == ".gguf"]
     hint = did_you_mean(str(folder), [*siblings, *DEMOS])
     raise CheckpointError(

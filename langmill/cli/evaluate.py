@@ -113,6 +113,8 @@ def evaluate(
 
     A classifier: accuracy, precision, recall, F1, calibration, on rows with labels, beside simple models.
 
+    Several that give labels, joined by +, answer as one, and so do those that `train --seeds` made in one folder.
+
     A language model with --shots: the same figures, its answers being the likeliest label after a prompt whose
     examples are drawn from --train-data, or from DATA.
 
@@ -120,6 +122,7 @@ def evaluate(
     langmill evaluate runs/book held-out.txt
     langmill evaluate runs/new test/ --against runs/old --json
     langmill evaluate runs/reviews test.csv --label-field sentiment
+    langmill evaluate runs/reviews+runs/other runs/reviews test.csv
     langmill evaluate smollm2 test.csv --shots 5 --calibrate
     """
     from langmill.checkpoint import gives_answers, is_checkpoint

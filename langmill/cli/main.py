@@ -40,6 +40,7 @@ COMMANDS = {
         "langmill.cli.export",
         "Write a checkpoint as a plain folder for other programs, adapters merged.",
     ),
+    "combine": ("langmill.cli.combine", "Average the weights of checkpoints of one layout: a soup."),
     "info": ("langmill.cli.info", "What a model is made of, what it costs, and a drawing of it."),
     "doctor": ("langmill.cli.doctor", "What this machine can do, and whether a checkpoint holds."),
 }
@@ -48,6 +49,9 @@ COMMANDS = {
 HABITS = {
     "finetune": "langmill train TASK DATA --from CKPT",
     "fine-tune": "langmill train TASK DATA --from CKPT",
+    "soup": "langmill combine CKPT CKPT -o FOLDER",
+    "average": "langmill combine CKPT CKPT -o FOLDER",
+    "ensemble": "langmill predict CKPT+CKPT TEXT",
     "merge": "langmill export CKPT --to merged -o FOLDER",
     "convert": "langmill export CKPT --to hf -o FOLDER",
     "pretrain": "langmill train lm DATA",

@@ -58,16 +58,18 @@ def predict(
     """Run the model in CHECKPOINT on TEXTS, or on the rows of files, which stay in order.
 
     An encoder fills in what [MASK] hides; a classifier gives labels, a tagger spans, each with their probabilities; a
-    model made for questions answers TEXTS about --pair; one for sentence embeddings gives vectors.
+    model made for questions answers TEXTS about --pair; one for sentence embeddings gives vectors. Several with the same
+    labels, joined by +, answer as one: the mean of their probabilities.
 
     \b
     langmill predict runs/mlm "The [MASK] sat on the mat."
     langmill predict runs/reviews "A great film." "Two hours lost."
     langmill predict runs/reviews --input reviews.csv -o labelled.csv --text-field review
+    langmill predict runs/reviews+runs/other "A great film."
     langmill predict runs/mlm "Where is the cat?" --pair "On the [MASK]."
     langmill predict runs/qa "Where is the cat?" --pair "The cat sat on the mat."
     """
-    from langmill.checkpoint.folder import load_checkpoint
+    from langmill.checkpoint import open_checkpoint
     from langmill.core.config import resolve
     from langmill.core.device import choose_device, cpu_products, forward_products, training_dtype
     from langmill.core.errors import CheckpointError, ConfigError, DataError
@@ -82,7 +84,7 @@ def predict(
         raise DataError('no text given; write it after the checkpoint: langmill predict CKPT "some text"')
     place = choose_device(device)
     products = training_dtype(place, precision)
-    loaded = load_checkpoint(checkpoint, device=place)
+    loaded = open_checkpoint(checkpoint, device=place)
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be read")
     doer: Any = find_task(task or task_of(loaded.model))

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from langmill.checkpoint import Checkpoint, load_checkpoint
+from langmill.checkpoint import Checkpoint, open_checkpoint
+from langmill.checkpoint.locate import member_names
 from langmill.core.config import read_yaml, resolve
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say
@@ -167,7 +168,7 @@ def evaluate_answers(
     run of the first checkpoint was trained on. report: where to write a page about a classifier's mistakes.
     """
     settings = resolve(DataSettings, reading)
-    opened = load_checkpoint(names[0], device=device)
+    opened = open_checkpoint(names[0], device=device)
     need_tokenizer(opened)
     task: Any = find_task(task_of(opened.model))
     if report is not None and task.name != "classify":
@@ -177,7 +178,7 @@ def evaluate_answers(
     examples = read_examples(task, data, settings)
     result = evaluate_task(names[0], task, opened, examples)
     for name in names[1:]:
-        other = load_checkpoint(name, device=device)
+        other = open_checkpoint(name, device=device)
         need_tokenizer(other)
         if task_of(other.model) != task.name:
             raise ConfigError(
@@ -187,9 +188,10 @@ def evaluate_answers(
     if references:
         learned: tuple[Sequence[Any], str] = (), ""
         if getattr(task, "baselines_learn", True):
-            learned = training_examples(names[0], task, train_data, settings)
+            learned = training_examples(member_names(names[0])[0], task, train_data, settings)
         result = add_baselines(result, task, opened, examples, learned)
-    result = replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
+    seen = [note for each in member_names(names[0]) for note in overlap_note(run_data(each), data, names[0])]
+    result = replace(result, notes=(*result.notes, *dict.fromkeys(seen)))
     if report is not None:
         from langmill.evaluation.error_report import write_report
 

@@ -50,6 +50,16 @@ def probabilities_of(logits: npt.ArrayLike, *, temperature: float = 1.0, multila
     return np.exp(_log_probabilities(np.asarray(logits, dtype=np.float64) / temperature, multilabel))
 
 
+def logits_of(probabilities: npt.ArrayLike, *, multilabel: bool = False) -> Floats:
+    """Return logits that give probabilities `(N, L)` back, those at the bounds to within 1e-15.
+
+    >>> logits_of([[0.5, 0.5]], multilabel=True).tolist()
+    [[0.0, 0.0]]
+    """
+    chances = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-15, 1 - 1e-15)
+    return np.log(chances) - (np.log1p(-chances) if multilabel else 0.0)
+
+
 def reliability(probabilities: npt.ArrayLike, truth: npt.ArrayLike, *, bins: int = BINS) -> Reliability:
     """Return the reliability diagram and the expected calibration error.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langmill.batches.labelled import LabelledBatch, LabelledRow
-from langmill.checkpoint import Checkpoint
+from langmill.checkpoint import Checkpoint, Ensemble
 from langmill.core.config import flatten
 from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import say
-from langmill.metrics.calibration import expected_calibration_error, probabilities_of
+from langmill.metrics.calibration import (
+    expected_calibration_error,
+    logits_of,
+    probabilities_of,
+)
 from langmill.metrics.classification import classification_scores, multilabel_scores
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
@@ -25,6 +30,8 @@ from langmill.objectives.labels import class_loss, several_labels_loss
 from langmill.tasks.assessment import Assessment, ratio_score
 from langmill.tasks.bags import BAGS, FOLLOWED, fit_texts, prepare_bag
 from langmill.tasks.base import Lesson, Request, Text, Use
+from langmill.tasks.calibrated import best_temperature, divide_scores, save_calibrated
+from langmill.tasks.ensembles import mean_classes
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.lm import LanguageModelling
 from langmill.tasks.mlm import MaskedLanguageModelling
@@ -113,6 +120,8 @@ class Classifying:
         self.settings, self.weights = settings or LabelSettings(), weights
         self.teacher = teacher or TeacherSettings()
         self.decisions: dict[str, float] = {}
+        self.temperature = 1.0
+        """By which scores are to be divided."""
 
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
@@ -122,7 +131,9 @@ class Classifying:
         settings = choose_model(request)
         request = replace(request, settings=settings)
         task = Classifying(settings.labels, teacher=settings.teacher)
-        return prepare_bag(request, task) if settings.model.family in BAGS else prepare(request, task)
+        lesson = prepare_bag(request, task) if settings.model.family in BAGS else prepare(request, task)
+        lesson.job.save_model = partial(save_calibrated, task, lesson.job.save_model)
+        return lesson
 
     def baselines(
         self, train: Sequence[ClassExample], examples: Sequence[ClassExample], head: HeadConfig
@@ -131,8 +142,7 @@ class Classifying:
         targets = indicators([example.labels for example in train], head.labels)
         shares = targets.mean(0)
         chances = shares if head.multi_label else np.eye(len(shares))[shares.argmax()]
-        chances = np.clip(chances, 1e-9, 1 - 1e-9)
-        always = np.log(chances) - head.multi_label * np.log1p(-chances)
+        always = logits_of(chances, multilabel=head.multi_label)
         same = [always.astype(np.float32)] * len(examples)
         yield "commonest label", self.assess(same, examples, head), ""
         fitted = fit_texts(
@@ -241,9 +251,20 @@ class Classifying:
         encoded: Encoded,
         model: Any,
     ) -> dict[str, float]:
-        """Return accuracy (of several labels micro F1) and macro F1."""
-        found = self.assess(scores, examples, model.config.head)
-        return {name: found.figures[name] for name in dict.fromkeys((found.main, "f1_macro"))}
+        """Return accuracy (of several labels micro F1), macro F1 and the calibration error, with the best temperature.
+
+        By that the model is saved; see `save_calibrated`. It is fitted on examples by which the best weights are chosen
+        as well, so the error here is a little too low; `evaluate` on other data gives an honest one.
+        """
+        head = model.config.head
+        found = self.assess(scores, examples, head)
+        figures = {name: found.figures[name] for name in (*dict.fromkeys((found.main, "f1_macro")), "ece")}
+        truth = indicators([example.labels for example in examples], head.labels)
+        self.temperature = best_temperature(np.stack(scores), truth, several=head.multi_label)
+        if self.temperature == 1:
+            return figures
+        mended = self.assess([row / self.temperature for row in scores], examples, head).figures["ece"]
+        return {**figures, "ece": mended, "ece_uncalibrated": figures["ece"]}
 
     def assess(
         self, scores: Sequence[NDArray[np.float32]], examples: Sequence[ClassExample], head: HeadConfig
@@ -283,6 +304,8 @@ class Classifying:
         self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]]
     ) -> tuple[list[Any], list[int]]:
         """Return scores (L,) of texts or pairs of texts, and how many tokens of each are not read."""
+        if isinstance(checkpoint, Ensemble):
+            return mean_classes(checkpoint, texts, self.outputs)
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         assert tokenizer is not None
         stack = model.config.output_stack
@@ -294,6 +317,13 @@ class Classifying:
             for number, row in zip(numbers, scores.cpu().numpy()):
                 found[number] = row
         return found, cut
+
+    def settle(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> None:
+        """Calibrate a model by examples that it has not seen."""
+        head: HeadConfig = checkpoint.model.config.head
+        scores, _ = self.outputs(checkpoint, [self.texts(example) for example in examples])
+        truth = indicators([example.labels for example in examples], head.labels)
+        divide_scores(checkpoint.model, best_temperature(np.stack(scores), truth, several=head.multi_label))
 
     def evaluate(self, checkpoint: Checkpoint, examples: Sequence[ClassExample]) -> Assessment:
         """Classify examples and compare with their labels, all of which the model must know."""
@@ -324,7 +354,7 @@ class Classifying:
         several = any(len(found.labels) != 1 for found in results)
         head = HeadConfig(kind="text", labels=labels, multi_label=several)
         chances = np.array([[found.probabilities[label] for label in labels] for found in results])
-        logits = np.log(chances) - (np.log1p(-chances) if several else 0)
+        logits = logits_of(chances, multilabel=several)
         examples = [ClassExample("", tuple(wanted)) for wanted in references]
         return dict(self.assess(list(logits), examples, head).figures)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langmill.batches.labelled import TOKEN_FILL, LabelledBatch
-from langmill.checkpoint import Checkpoint
+from langmill.checkpoint import Checkpoint, Ensemble
 from langmill.core.config import flatten, nest, option_name, resolve
 from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import say, warn
@@ -26,6 +26,7 @@ from langmill.tasks import tags as tagging
 from langmill.tasks.assessment import Assessment, ratio_score
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.classify import Classifying
+from langmill.tasks.ensembles import mean_tags
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.tasks.tag_dictionary import tag_by_dictionary
@@ -254,6 +255,8 @@ class Tagging:
 
     def outputs(self, checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[list[Any], Sequence[Places]]:
         """Return scores (P, L) of the places of texts, and the places."""
+        if isinstance(checkpoint, Ensemble):
+            return mean_tags(checkpoint, texts, self.outputs)
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         assert tokenizer is not None
         stack = model.config.output_stack

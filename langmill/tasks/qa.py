@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langmill.batches.labelled import LabelledBatch
-from langmill.checkpoint import Checkpoint
+from langmill.checkpoint import Checkpoint, Ensemble
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import warn
 from langmill.metrics.answers import score_answers
@@ -22,6 +22,7 @@ from langmill.models.protocol import device_of
 from langmill.objectives.labels import extent_loss
 from langmill.tasks.assessment import Assessment
 from langmill.tasks.base import Lesson, Request, Text, Use
+from langmill.tasks.ensembles import mean_answers
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.mlm import MaskedLanguageModelling
 from langmill.tasks.practice import MICRO_TOKENS
@@ -156,6 +157,8 @@ class QuestionAnswering:
 
     def outputs(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> list[Candidates]:
         """Return what the model holds possible of each question."""
+        if isinstance(checkpoint, Ensemble):
+            return mean_answers(checkpoint, examples, self.outputs, none=THRESHOLD in checkpoint.decisions)
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         assert tokenizer is not None
         stack = model.config.output_stack
@@ -167,6 +170,11 @@ class QuestionAnswering:
         batches = score_rows(model, windows.rows, micro_tokens=micro_tokens)
         rows = ((n, row) for numbers, _, got in batches for n, row in zip(numbers, got.cpu().numpy()))
         return candidates_of(windows, examples, rows)
+
+    def settle(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> None:
+        """Set the threshold of a model by questions that it has not seen, some of them without an answer."""
+        if any(example.impossible for example in examples):
+            checkpoint.decisions[THRESHOLD] = best_threshold(self.outputs(checkpoint, examples), examples)
 
     def evaluate(self, checkpoint: Checkpoint, examples: Sequence[QuestionExample]) -> Assessment:
         """Answer questions and compare with their answers."""

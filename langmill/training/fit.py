@@ -52,13 +52,14 @@ class FitJob:
 
 
 def fit(job: FitJob, settings: TrainSettings, *, folder: Path, here: World) -> Outcome:
-    """Make the model, save it and evaluate it."""
+    """Make the model, evaluate it and save it."""
     seed_everything(settings.seed)
     begin = time.perf_counter()
     model = job.fit()
+    # Measured first: what an evaluation settles is saved with the weights.
+    metrics = job.evaluate(model)
     job.save_model(folder, model)
     tracker = Tracker(None, settings, folder=folder, here=here, first_step=-1)
-    metrics = job.evaluate(model)
     tracker.evaluated(0, metrics, "")
     tracker.close()
     return Outcome(0, job.tokens, time.perf_counter() - begin, metrics)

@@ -90,7 +90,9 @@ class Trainer:
         self.optimizer = optimizer_of(self.model, wanted)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.names = tuple(trained(self.model))
-        self.average = averaged_copy(self.model) if wanted.ema else None
+        self.average = averaged_copy(self.model) if wanted.ema or wanted.average else None
+        self.averaged = 0
+        """Steps whose weights are in a plain average."""
         self.progress = Progress(job.steps, deadline=deadline)
         self.step = self.tokens = self.skipped = self.rollbacks = self.bad = 0
         self.seconds = 0.0
@@ -129,6 +131,7 @@ class Trainer:
                 "best": None if math.isinf(self.best) else self.best,
                 "stale": self.stale,
                 "judged": self.judged,
+                "averaged": self.averaged,
             }
             save_state(self.folder, self.step, pack(self.model, self.optimizer, extra), facts)
             self.job.save_model(self.folder, self.shown)
@@ -154,6 +157,7 @@ class Trainer:
         self.rollbacks = max(self.rollbacks, facts["rollbacks"])
         self.best = math.inf if facts["best"] is None else facts["best"]
         self.stale, self.judged = facts["stale"], facts["judged"]
+        self.averaged = facts.get("averaged", 0)  # older states lack it
         same_budget = facts["budget"] == self.settings.budget
         self.progress.restart(
             self.step, seconds=self.seconds, fraction=facts["progress"] if same_budget else None
@@ -191,11 +195,19 @@ class Trainer:
             group["lr"] = group["initial_lr"] * scale
         self.optimizer.step()
         if self.average is not None:
-            # A short run must not remember its beginning: the decay warms up (Karras et al. 2024 in spirit).
-            decay = min(self.settings.optimizer.ema, (1 + self.step) / (10 + self.step))
             old, new = (list(self.weights(each).values()) for each in (self.average, self.model))
-            torch._foreach_lerp_(old, new, 1 - decay)
+            torch._foreach_lerp_(old, new, self.share_of_step())
         return {"loss": loss_mean, "gradient_norm": float(norm), "learning_rate_scale": scale}
+
+    def share_of_step(self) -> float:
+        """Return how much of the average the weights after this step make up; 1: all, nothing is averaged yet."""
+        wanted = self.settings.optimizer
+        if wanted.ema:
+            # A short run must not remember its beginning: the decay warms up (Karras et al. 2024 in spirit).
+            return 1 - min(wanted.ema, (1 + self.step) / (10 + self.step))
+        # A run that was lengthened stands before its average again, and begins it anew.
+        self.averaged = self.averaged + 1 if self.progress.fraction >= 1 - wanted.average else 0
+        return 1 / max(self.averaged, 1)
 
     def skip(self) -> bool:
         """Count a step whose loss was not finite; when they pile up go back to the last state, and say so."""

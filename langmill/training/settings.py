@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from langmill.core.config import Settings
 from langmill.text.augment_settings import ChangeSettings
@@ -202,6 +202,9 @@ class OptimizerSettings(Settings):
     """Rate at the end, as a share of the peak."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the running average of weights that is evaluated and saved in their stead; 0: none."""
+    average: float = Field(0.0, ge=0, le=1)
+    """Share of the run, at its end, over whose steps weights are averaged, all alike, to be evaluated and saved (Izmailov et
+    al. 2018); 0: none. It wants a rate that has not died away, such as --optimizer.final 0.3."""
 
 
 class DataSettings(LabelledSettings):
@@ -263,3 +266,9 @@ class TrainSettings(Settings):
     augment: VariationSettings = VariationSettings()
     embed: EmbedSettings = EmbedSettings()
     adapter: AdapterSettings = AdapterSettings()
+
+    @model_validator(mode="after")
+    def _one_average(self) -> TrainSettings:
+        if self.optimizer.ema and self.optimizer.average:
+            raise ValueError("--optimizer.ema and --optimizer.average exclude each other; give one of them")
+        return self

@@ -81,6 +81,16 @@ def test_words_of_byte_level_tokens() -> None:
     assert "".join(words[2:]) == "春眠"
 
 
+def test_a_row_that_begins_within_a_word() -> None:
+    tokenizer = trained("wordpiece", 400)
+    vocabulary = range(tokenizer.vocabulary_size)
+    [within, *_] = [number for number in vocabulary if tokenizer.token(number).startswith("##")]
+    [whole, *_] = [n for n in vocabulary if tokenizer.token(n).isalpha()]
+    masker = Masker(tokenizer, Mask(1.0))
+    assert masker.word_numbers(np.array([within, within, whole, within])).tolist() == [0, 0, 1, 1]
+    assert masker.choose(np.array([within, whole]), np.random.default_rng(0)).all()
+
+
 def test_a_special_token_parts_words() -> None:
     tokenizer = trained("char")
     [a, b] = tokenizer.encode("ab")

@@ -25,11 +25,12 @@ def checkpoint() -> Checkpoint:
     return made
 
 
-def test_round_trip_and_change(checkpoint, tmp_path):
+def test_round_trip_and_change(checkpoint, tmp_path, caplog):
     save_checkpoint(tmp_path, checkpoint)
     assert json.loads((tmp_path / "config.json").read_text())["langmill_null_threshold"] == -1.25
     opened = load_checkpoint(tmp_path)
     assert opened.decisions == {"null_threshold": -1.25}
+    assert not caplog.records  # none is called unknown
     opened.decisions.clear()
     save_checkpoint(tmp_path / "without", opened)
     assert "langmill_null_threshold" not in json.loads((tmp_path / "without" / "config.json").read_text())

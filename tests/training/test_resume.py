@@ -47,10 +47,11 @@ def state_of(folder: Path) -> dict[str, torch.Tensor]:
         ({}, {}),
         ({"dropout": 0.3}, {}),
         ({}, {"optimizer__ema": 0.9}),
+        ({}, {"optimizer__average": 0.8, "optimizer__final": 0.5}),
         ({"dropout": 0.2, "micro_batch": 1}, {"optimizer__ema": 0.95, "optimizer__schedule": "cosine"}),
         ({"dropout": 0.2}, {"optimizer__kind": "adamw", "early_stopping": 50}),
     ],
-    ids=["plain", "dropout", "average", "all", "adamw"],
+    ids=["plain", "dropout", "ema", "average", "all", "adamw"],
 )
 @pytest.mark.parametrize("stops", [(1,), (9, 20)])
 def test_resumed_equals_uninterrupted(

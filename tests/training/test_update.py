@@ -11,10 +11,13 @@ import torch
 from toy_jobs import make_job, settings_of, weights_of
 
 from langmill.batches.batch import TokenBatch
+from langmill.core.config import resolve
 from langmill.core.distributed import World
+from langmill.core.errors import ConfigError
 from langmill.objectives.cross_entropy import IGNORED
 from langmill.objectives.next_token import next_token
 from langmill.training.loop import Trainer
+from langmill.training.settings import TrainSettings
 
 
 def trainer(tmp_path: Path, *, micro_batch: int = 4, steps: int = 10, **settings: Any) -> Trainer:
@@ -97,6 +100,27 @@ def test_the_running_average_by_hand(tmp_path: Path) -> None:
     for name, p in subject.shown.named_parameters():
         torch.testing.assert_close(p.detach(), average[name])
     assert subject.shown is not subject.model
+
+
+def test_the_plain_average_by_hand(tmp_path: Path) -> None:
+    subject = trainer(tmp_path, optimizer__average=0.3, optimizer__warmup=0)
+    seen = []
+    for step in range(10):
+        subject.progress.fraction = step / 10
+        subject.update()
+        seen.append(weights_of(subject.job))
+        wanted = seen[7:] or seen[-1:]  # before the last three tenths the model is shown as it is
+        for name, p in subject.shown.named_parameters():
+            torch.testing.assert_close(p.detach(), torch.stack([each[name] for each in wanted]).mean(0))
+    subject.progress.fraction = 0.5  # lengthened
+    subject.update()
+    for name, p in subject.shown.named_parameters():
+        assert torch.equal(p, weights_of(subject.job)[name])
+
+
+def test_two_averages_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="--optimizer.ema and --optimizer.average exclude each other"):
+        resolve(TrainSettings, {"optimizer": {"ema": 0.9, "average": 0.2}})
 
 
 def test_without_an_average_the_model_is_shown(tmp_path: Path) -> None:
