@@ -45,8 +45,8 @@ KEPT = (RUN_FILE, "metrics.jsonl")
 """What is kept of every trial's folder."""
 TENTHS = 10
 """Figures are compared at so many places of a run: trials of other batches evaluate after other steps."""
-STARTUP_TRIALS, WARMUP_TENTHS = 4, 2
-"""Trials and tenths of a run before which none is pruned."""
+STARTUP_TRIALS, WARMUP_TENTHS = 5, 2
+"""Trials whose settings are drawn evenly and that are not pruned, and tenths of a run before which none is."""
 ROOM = 0.9
 """Share of a usual trial's time from which on another is begun."""
 LAST_WORD = (DataError, CheckpointError, MissingDependencyError)
@@ -132,8 +132,11 @@ class Search:
             [dict(zip(self.distributions, chosen)) for chosen in itertools.product(*values)] if few else []
         )
         """All there is to try, where that is less than may be tried."""
+        # What a kill has left waiting or running.
+        while self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+            self.study.ask()
         for left in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-            self.study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a kill left it so
+            self.study.tell(left.number, state=optuna.trial.TrialState.FAIL)
 
     @property
     def trials(self) -> list[Trial]:
@@ -217,8 +220,11 @@ class Search:
         import optuna
 
         # Seeded anew by the trials before it, a search that is resumed proposes what it would have.
-        sampler: Any = optuna.samplers.TPESampler(seed=1000 * self.seed + len(self.trials))
-        self.study.sampler = optuna.samplers.PartialFixedSampler(dict(chosen), sampler) if chosen else sampler
+        self.study.sampler = optuna.samplers.TPESampler(
+            n_startup_trials=STARTUP_TRIALS, seed=1000 * self.seed + len(self.trials)
+        )
+        if chosen:
+            self.study.enqueue_trial(dict(chosen))
         trial = self.study.ask(self.distributions)
         ended = self.conduct(trial.number, trial.params, Watcher(trial, self.measure, self.deadline))
         for name, fact in ended.facts.items():
@@ -314,7 +320,7 @@ class Search:
             default_value=next((trial.value for trial in done if trial.number == 0), None),
             settings={},
             trials=tuple(trials),
-            space=self.order.search,
+            space=tuple(map(str, self.space)),
             importance=optuna.importance.get_param_importances(self.study) if len(done) >= 4 else {},
             seconds=sum(trial.seconds for trial in trials),
             interrupted=interrupted,

@@ -27,7 +27,7 @@ class Trial:
 
     number: int
     state: str
-    """complete, pruned (it ended early, others having been better by then) or failed."""
+    """complete, pruned (ended early, others having been better by then) or failed."""
     value: float | None
     """The figure that is to be improved; of a pruned trial that of its last evaluation."""
     settings: Mapping[str, Any]
@@ -113,9 +113,9 @@ class TuneResult:
 
 
 def row_of(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
-    """Return a trial's row of the table."""
-    value = "failed" if trial.value is None or trial.state == "failed" else f"{trial.value:.4f}"
-    state = " pruned" if trial.state == "pruned" else ""
+    """Return a trial's row of the table; a pruned one's figure is of the share of its run that it had."""
+    value = "failed" if trial.value is None else f"{trial.value:.4f}"
+    state = f" at {10 * max(trial.curve)}%" if trial.state == "pruned" else ""
     settings = (form(trial.settings[name]) if name in trial.settings else "default" for name in names)
     return f"{trial.number}", value + state, log.format_seconds(trial.seconds), *settings
 
@@ -170,28 +170,17 @@ def draw_history(figure: Any, result: TuneResult) -> None:
     left, right = figure.subplots(1, 2)
     done = [trial for trial in result.trials if trial.state == "complete" and trial.value is not None]
     values = [trial.value for trial in done if trial.value is not None]
-    pruned = [trial for trial in result.trials if trial.state == "pruned" and trial.value is not None]
     best = list(itertools.accumulate(values, max if result.rises else min))
     left.plot([trial.number for trial in done], [trial.value for trial in done], "o", label="to its end")
-    left.plot(
-        [trial.number for trial in pruned],
-        [trial.value for trial in pruned],
-        "x",
-        color="0.6",
-        label="pruned",
-    )
     left.step([trial.number for trial in done], best, where="post", label="best so far")
     left.set(xlabel="trial", ylabel=result.metric)
     left.legend()
     for trial in result.trials:
         known = sorted(trial.curve.items())
         chosen = trial.number == result.ranked[0].number
-        style = (
-            {"color": "C1", "zorder": 3} if chosen else {"color": "0.6" if trial.state == "pruned" else "C0"}
-        )
-        right.plot(
-            [10 * tenth for tenth, _ in known], [value for _, value in known], ".-", linewidth=1, **style
-        )
+        colour = "C1" if chosen else "0.6" if trial.state == "pruned" else "C0"
+        places, values = [10 * tenth for tenth, _ in known], [value for _, value in known]
+        right.plot(places, values, ".-", linewidth=1, color=colour, zorder=3 if chosen else 2)
     right.set(xlabel="% of the run", ylabel=result.metric, title="the best trial in orange, pruned ones grey")
 
 

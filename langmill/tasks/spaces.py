@@ -81,7 +81,7 @@ def parse(text: str) -> Searched:
         raise ConfigError(f"--search {text}: expected {RANGE}")
     if kinds[name] in (int, float) and ":" in values:
         return parse_range(text, name, values.split(":"), whole=kinds[name] is int)
-    choices = tuple(dict.fromkeys(read_value(name, value) for value in values.split(",")))
+    choices = tuple(dict.fromkeys(read_value(text, name, value) for value in values.split(",")))
     if len(choices) < 2:
         raise ConfigError(
             f"--search {text}: a single value is no search; give {option_name(given)} {values} instead, or {RANGE}"
@@ -93,7 +93,7 @@ def parse_range(text: str, name: str, parts: Sequence[str], *, whole: bool) -> S
     """Return the range between two values, the third part of a declaration saying whether it is one of ratios."""
     if len(parts) > 3 or parts[2:] not in ([], ["log"]):
         raise ConfigError(f"--search {text}: expected {RANGE}")
-    low, high = (read_value(name, part) for part in parts[:2])
+    low, high = (read_value(text, name, part) for part in parts[:2])
     if not low < high:
         raise ConfigError(f"--search {text}: {parts[0]} is not below {parts[1]}")
     if parts[2:] and low <= 0:
@@ -112,9 +112,9 @@ def refusal(name: str, kind: Any) -> str:
     return f"{option_name(name)} is a list, which cannot be searched" if kind not in (int, float, str, bool) and "tuple" in str(kind) else ""  # fmt: skip
 
 
-def read_value(name: str, text: str) -> Any:
-    """Return the value of a setting, or raise ConfigError where it has no such."""
-    resolved = resolve(TrainSettings, nest({name: text.strip()}))
+def read_value(text: str, name: str, value: str) -> Any:
+    """Return a value of the declaration `text`, or raise ConfigError where the setting has no such."""
+    resolved = resolve(TrainSettings, nest({name: value.strip()}), source=f"--search {text}")
     return flatten(resolved.model_dump())[name]
 
 
