@@ -97,18 +97,21 @@ class Watcher:
 
     def __call__(self, share: float, metrics: dict[str, float]) -> bool:
         """Take an evaluation, as `training.job.Watch`."""
-        tenth = round(TENTHS * share)
         try:
-            loss = self.measure(metrics)
+            self.take(round(TENTHS * share), self.measure(metrics))
         except ConfigError as error:
             self.mistake = error
             return True
-        if tenth not in self.seen:
-            self.seen[tenth] = loss
-            if self.trial is not None:
-                self.trial.report(loss, tenth)
-                self.pruned = self.trial.should_prune()
+        self.pruned = self.trial is not None and self.trial.should_prune()
         return self.pruned or time.time() > self.deadline
+
+    def take(self, tenth: int, loss: float) -> None:
+        """Note what is known after a tenth of the run: until an evaluation, what the one before has said."""
+        last = max(self.seen, default=tenth - 1)
+        for each in range(last + 1, tenth + 1):
+            self.seen[each] = loss if each == tenth else self.seen[last]
+            if self.trial is not None:
+                self.trial.report(self.seen[each], each)
 
 
 class Search:
@@ -272,6 +275,7 @@ class Search:
         loss = self.measure(result.metrics)
         if not math.isfinite(loss):
             return Ended("failed", facts={**facts, "reason": f"its {self.metric} is {loss}"})
+        watcher.take(TENTHS, loss)
         return Ended("complete", loss, facts)
 
     def keep_best(self) -> None:

@@ -35,7 +35,7 @@ class Trial:
     seconds: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: Mapping[int, float] = field(default_factory=dict)
-    """The figure after each tenth of the run that was measured."""
+    """The figure by tenths of the run: what the last evaluation until then has said."""
     reason: str = ""
     """Why it failed."""
 
@@ -180,7 +180,9 @@ def draw_history(figure: Any, result: TuneResult) -> None:
         chosen = trial.number == result.ranked[0].number
         colour = "C1" if chosen else "0.6" if trial.state == "pruned" else "C0"
         places, values = [10 * tenth for tenth, _ in known], [value for _, value in known]
-        right.plot(places, values, ".-", linewidth=1, color=colour, zorder=3 if chosen else 2)
+        right.plot(
+            places, values, drawstyle="steps-post", linewidth=1, color=colour, zorder=3 if chosen else 2
+        )
     right.set(xlabel="% of the run", ylabel=result.metric, title="the best trial in orange, pruned ones grey")
 
 
