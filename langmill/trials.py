@@ -12,7 +12,9 @@ import itertools
 import math
 import shlex
 import shutil
+import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +51,8 @@ STARTUP_TRIALS, WARMUP_TENTHS = 5, 2
 """Trials whose settings are drawn evenly and that are not pruned, and tenths of a run before which none is."""
 ROOM = 0.9
 """Share of a usual trial's time from which on another is begun."""
+LEAST_TRIALS = 4
+"""Of those that ran to their end, for importances to be shown."""
 LAST_WORD = (DataError, CheckpointError, MissingDependencyError)
 """Mistakes that no other settings mend."""
 
@@ -244,6 +248,8 @@ class Search:
         said = ", ".join(f"{name} {form(value)}" for name, value in settings.items()) or "the defaults"
         of = "" if math.isinf(self.wanted) else f" of {self.wanted}"
         log.say(f"trial {number} ({len(self.trials) + 1}{of}): {said}")
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()  # which else gives up on a function after eight models of other sizes
         begin = time.time()
         try:
             result = run_training(
@@ -297,10 +303,18 @@ class Search:
             elif path.name not in KEPT:
                 path.unlink()
 
-    def result(self, interrupted: str) -> TuneResult:
-        """Return what was found, and write the report."""
+    def importance(self) -> dict[str, float]:
+        """Return each setting's share in what sets the better trials apart; nothing where there are hardly any."""
         import optuna
 
+        if sum(trial.state == "complete" for trial in self.trials) < LEAST_TRIALS:
+            return {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are few: the report says so
+            return optuna.importance.get_param_importances(self.study)
+
+    def result(self, interrupted: str) -> TuneResult:
+        """Return what was found, and write the report."""
         from langmill.evaluation.tuning import TuneResult, write_page
         from langmill.tasks import find_task
 
@@ -325,7 +339,7 @@ class Search:
             settings={},
             trials=tuple(trials),
             space=tuple(map(str, self.space)),
-            importance=optuna.importance.get_param_importances(self.study) if len(done) >= 4 else {},
+            importance=self.importance(),
             seconds=sum(trial.seconds for trial in trials),
             interrupted=interrupted,
             resume_command=f"{program} tune {self.order.task} -o {where} --resume auto"

@@ -75,7 +75,7 @@ def test_the_defaults_are_known_where_they_lie_in_the_space(here: Path) -> None:
 
 
 def test_the_best_is_an_ordinary_run_and_the_rest_takes_no_room(here: Path, command: CommandLine) -> None:
-    result = tune(search=RATES, trials=3)
+    result = tune(search=RATES, trials=3, steps=4)
     assert result.folder == "out/best"
     again = langmill.train("lm", output="again", config="out/best/run.yaml", tensorboard=False)
     assert_same_weights(here / "again", here / "out" / "best")
@@ -107,11 +107,11 @@ def test_figures_that_rise(here: Path) -> None:
 
 def test_the_sampler_keeps_to_the_space_and_to_its_seed(here: Path) -> None:
     search = (RATES, "model.layers=1:2", "model.dropout=0:0.3")
-    first = tune(search=search, trials=4, steps=4)
-    again = tune("again", search=search, trials=4, steps=4)
-    other = tune("other", search=search, trials=4, steps=4, seed=5)
+    first = tune(search=search, trials=4, steps=1)
+    again = tune("again", search=search, trials=4, steps=1)
+    other = tune("other", search=search, trials=2, steps=1, seed=5)
     assert found_by(first) == found_by(again)
-    assert found_by(first)[1:] != found_by(other)[1:]
+    assert found_by(first)[1] != found_by(other)[1]
     drawn = [trial.settings for trial in first.trials[1:]]
     assert len({tuple(each.values()) for each in drawn}) == 3
     for each in drawn:
@@ -205,8 +205,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("kind", ["grid", "sampled"])
-def test_killed_and_resumed(here: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    search = orders if kind == "grid" else lambda output: tune(output, search=RATES, trials=4, steps=4)
+def test_killed_and_resumed(here: Path, kind: str) -> None:
+    search = orders if kind == "grid" else lambda output: tune(output, search=RATES, trials=4, steps=2)
     whole = search("whole")
     run, count = trials.run_training, [0]
 
@@ -217,19 +217,19 @@ def test_killed_and_resumed(here: Path, monkeypatch: pytest.MonkeyPatch, kind: s
             raise Killed
         return result
 
-    monkeypatch.setattr(trials, "run_training", dying)
-    with pytest.raises(Killed):
-        search("out")
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "run_training", dying)
+        with pytest.raises(Killed):
+            search("out")
     rest = langmill.tune("lm", output="out", resume=True)
     assert found_by(rest) == found_by(whole)
 
 
 def test_more_trials_of_a_search(here: Path) -> None:
-    first = tune(search=RATES, trials=2, steps=4)
+    first = tune(search=RATES, trials=2, steps=2)
     more = langmill.tune("lm", output="out", resume=True, trials=3)
     assert found_by(more)[:2] == found_by(first) and len(more.trials) == 3
-    assert found_by(tune("whole", search=RATES, trials=3, steps=4)) == found_by(more)
+    assert found_by(tune("whole", search=RATES, trials=3, steps=2)) == found_by(more)
 
 
 def test_what_a_folder_holds(here: Path) -> None:
@@ -279,7 +279,7 @@ def test_what_is_said(here: Path, command: CommandLine) -> None:
     said = command("tune", "lm", "text.txt", "--model", "ngram", "--tokenizer", "char", "--search", "model.order=1:4", "-o", "out")  # fmt: skip
     assert said.status == 0, said.err
     assert said.out.splitlines()[0].split() == ["trial", "bits_per_byte", "time", "model.order"]
-    assert "the defaults (trial 0, " in said.out and "part of it is luck" in said.out
+    assert "the defaults" in said.out and "part of it is luck" in said.out
     assert "langmill train lm --config out/best/run.yaml" in said.out
     assert "trial 1 (2 of 20): model.order 1" in said.err and "all 4 combinations are tried" in said.err
     page = (here / "out" / "report.html").read_text(encoding="utf-8")

@@ -99,10 +99,11 @@ class TuneResult:
             return ["no trial has run to its end"]
         best = self.ranked[0]
         lines = [f"best: trial {best.number} in {self.folder}, {self.metric} {self.value:.4f}"]
-        if self.default_value is not None:
-            gain = f"{abs(self.value - self.default_value):.4f}"
-            better = f"{gain} better than" if best.number else "which are"
-            lines[0] += f", {better} the defaults (trial 0, {self.default_value:.4f})"
+        if not best.number:
+            lines[0] += ": the defaults, than which nothing was better"
+        elif self.default_value is not None:
+            gain = abs(self.value - self.default_value)
+            lines[0] += f", {gain:.4f} better than the defaults (trial 0, {self.default_value:.4f})"
         done = len([trial for trial in self.trials if trial.state == "complete"])
         if done > 1:
             lines.append(

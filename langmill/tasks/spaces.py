@@ -158,7 +158,7 @@ def default_space(
     else:
         space += [
             f"optimizer.learning-rate={'1e-3:3e-2' if muon else '1e-4:1e-2'}:log",
-            "model.dropout=0:0.5",
+            f"model.dropout=0:{0.5 if rows else 0.3}",
         ]
         space += [] if timed else ["model.layers=1:4", "model.width=64,128,256"]
     if muon:
