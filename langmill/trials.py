@@ -54,7 +54,7 @@ ROOM = 0.9
 LEAST_TRIALS = 4
 """Of those that ran to their end, for importances to be shown."""
 LAST_WORD = (DataError, CheckpointError, MissingDependencyError)
-"""Mistakes that no other settings mend."""
+"""Mistakes that, where the defaults meet them, no other settings mend."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Search:
         from langmill.tasks.spaces import aim, check_comparable
 
         name, loss = aim(metrics, self.order.metric)
-        check_comparable(self.space, name)
+        check_comparable(self.space, name, self.order.task)
         if name != self.study.user_attrs.get("metric"):
             self.study.set_user_attr("metric", name)
         return loss
@@ -174,6 +174,8 @@ class Search:
         from langmill.training.job import WATCHED
 
         interrupted = ""
+        many = "as many trials as the budget lets" if math.isinf(self.wanted) else f"{self.wanted} trials"
+        log.say(f"search: {'; '.join(map(str, self.space))}; {many}")
         while not interrupted:
             trials = self.trials
             left = [chosen for chosen in self.grid if chosen not in [trial.settings for trial in trials]]
@@ -262,9 +264,9 @@ class Search:
                 started=begin,
                 watch=watcher,
             )
-        except LAST_WORD:
-            raise
         except (LangmillError, torch.OutOfMemoryError) as error:
+            if number == 0 and isinstance(error, LAST_WORD):
+                raise
             reason = " ".join(str(error).split())
             log.say(f"trial {number} failed: {reason}")
             return Ended("failed", facts={"seconds": time.time() - begin, "reason": reason})

@@ -142,6 +142,16 @@ def test_a_trial_that_cannot_be_is_told_and_the_search_goes_on(here: Path) -> No
     assert "trial 1 failed: " in result.summary() and result.folder == "out/best"
 
 
+def test_a_checkpoint_that_is_missing_fails_its_trials_alone(here: Path) -> None:
+    langmill.train(
+        "lm", "text.txt", output="base", tokenizer="char", steps=1, batch=4, tensorboard=False, model=MODEL
+    )
+    given = {"output": "out", "steps": 1, "batch": 4, "tensorboard": False, "from_checkpoint": "base"}
+    result = langmill.tune("lm", "text.txt", search="from=base,elsewhere", **given)
+    assert [trial.state for trial in result.trials] == ["complete", "failed"]
+    assert "elsewhere" in result.trials[1].reason
+
+
 def test_a_trial_that_diverges_is_told(here: Path) -> None:
     result = tune(search="optimizer.learning-rate=1e-3,1e30", steps=12)
     assert [trial.state for trial in result.trials] == ["complete", "complete", "failed"]

@@ -54,6 +54,8 @@ HABITS = {
     "pretrain": "langmill train lm DATA",
     "eval": "langmill evaluate CKPT DATA",
     "test": "langmill evaluate CKPT DATA",
+    "sweep": "langmill tune TASK DATA --search NAME=VALUES",
+    "optimize": "langmill tune TASK DATA --search NAME=VALUES",
     "sample": "langmill generate CKPT --prompt …",
     "complete": "langmill generate CKPT --prompt …",
     "talk": "langmill chat CKPT",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,6 +146,8 @@ def default_space(
             f" --search model={','.join(task.fitted)}, or leave it out"
         )
     rows = task.name not in ("lm", "mlm", "denoise")
+    length = {"epochs", "steps", "tokens"} & {*given}
+    timed = timed or not (rows or length)
     if task.fitted == BAGS and not [name for name in given if name not in FOLLOWED and name[:5] != "data."]:
         return (f"model={','.join(BAGS)}",)
     muon = settings.optimizer.kind == "muon" or (settings.optimizer.kind == "auto" and not (source and rows))
@@ -164,7 +165,7 @@ def default_space(
     if muon:
         space.append(f"optimizer.matrix-learning-rate={'2e-4:2e-2' if source else '2e-3:1e-1'}:log")
     space.append("batch=8,16,32,64" if rows else "batch=4,8,16,32")
-    if rows and source and not timed and not {"epochs", "steps", "tokens"} & set(given):
+    if rows and source and not timed and not length:
         space.append("epochs=1,2,3,4,6")
     if task.name == "classify":
         space.append("labels.smoothing=0:0.2")
@@ -172,8 +173,8 @@ def default_space(
 
 
 def left(space: Sequence[str], given: Collection[str]) -> tuple[str, ...]:
-    """Return the declarations of settings that are not given."""
-    return tuple(text for text in space if parse(text).name not in given)
+    """Return the declarations of settings that are not given, and of the rank: to give it is to ask for an adapter."""
+    return tuple(text for text in space if (name := parse(text).name) not in given or name == "adapter.rank")
 
 
 def aim(metrics: Mapping[str, float], wanted: str = "") -> tuple[str, float]:
@@ -194,11 +195,16 @@ def aim(metrics: Mapping[str, float], wanted: str = "") -> tuple[str, float]:
 
 def shown(name: str, value: float) -> float:
     """Turn a figure into one to be lowered, or back."""
-    return value if name in FALLING or math.isnan(value) else -value
+    return value if name in FALLING else 0.0 - value  # and not -0.0
 
 
-def check_comparable(space: Sequence[Searched], metric: str) -> None:
-    """Raise ConfigError where the space holds what a loss does not compare across."""
+def check_comparable(space: Sequence[Searched], metric: str, task: str) -> None:
+    """Raise ConfigError where what is to be improved is a loss that does not compare across the space."""
+    if metric == "loss" and task == "embed":
+        raise ConfigError(
+            "texts without pairs are measured by a loss that changes with batch, dropout and temperature; name pairs to"
+            " evaluate on by --held-out-data"
+        )
     for each in space:
         if metric == "loss" and each.name.startswith(LOSS_MEASURING):
             raise ConfigError(
