@@ -210,7 +210,7 @@ class Search:
         known = {
             each.name: came_to[each.name]
             for each in self.space
-            if ended.loss is not None and each.holds(came_to[each.name])
+            if each.name in came_to and each.holds(came_to[each.name])
         }
         self.study.add_trial(
             optuna.create_trial(
@@ -313,7 +313,9 @@ class Search:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there are few: the report says so
-            return optuna.importance.get_param_importances(self.study)
+            return optuna.importance.get_param_importances(
+                self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+            )
 
     def result(self, interrupted: str) -> TuneResult:
         """Return what was found, and write the report."""

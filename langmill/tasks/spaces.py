@@ -53,7 +53,7 @@ class Searched:
 
     def __str__(self) -> str:
         """Return it as it is declared."""
-        ends = f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
+        ends = f"{self.low}:{self.high}" + (":log" if self.log else "")
         return f"{self.name.replace('_', '-')}={','.join(map(str, self.choices)) or ends}"
 
 

@@ -37,6 +37,7 @@ def space_of(task: str, *, timed: bool = False, **given: Any) -> list[str]:
         ("model.layers=2:6", Searched("model.layers", low=2, high=6, whole=True)),
         ("--model.kv-heads=1:4", Searched("model.kv_heads", low=1, high=4, whole=True)),
         ("vocabulary=1k:32k:log", Searched("vocabulary", low=1000, high=32000, log=True, whole=True)),
+        ("tokens=1234567:2345678", Searched("tokens", low=1234567, high=2345678, whole=True)),
         ("optimizer.beta2=0.9:0.99", Searched("optimizer.beta2", low=0.9, high=0.99)),
         ("model=lstm,gru", Searched("model.family", ("lstm", "gru"))),
         ("from=C:/a,b", Searched("from_checkpoint", ("C:/a", "b"))),
