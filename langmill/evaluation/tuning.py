@@ -175,6 +175,7 @@ def draw_history(figure: Any, result: TuneResult) -> None:
     left.plot([trial.number for trial in done], [trial.value for trial in done], "o", label="to its end")
     left.step([trial.number for trial in done], best, where="post", label="best so far")
     left.set(xlabel="trial", ylabel=result.metric)
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.legend()
     for trial in result.trials:
         known = sorted(trial.curve.items())
