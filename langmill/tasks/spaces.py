@@ -164,7 +164,7 @@ def default_space(
         space += [] if timed else ["model.layers=1:4", "model.width=64,128,256"]
     if muon:
         space.append(f"optimizer.matrix-learning-rate={'2e-4:2e-2' if source else '2e-3:1e-1'}:log")
-    space.append("batch=8,16,32,64" if rows else "batch=4,8,16,32")
+    space.append(f"batch={'4,8,16,32' if not rows else '16,32,64' if source else '32,64,128'}")
     if rows and source and not timed and not length:
         space.append("epochs=1,2,3,4,6")
     if task.name == "classify":
