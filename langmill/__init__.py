@@ -11,7 +11,7 @@ from typing import Any
 
 from langmill.version import __version__
 
-__all__ = ["__version__", "load", "train"]
+__all__ = ["__version__", "load", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from langmill.api import train
 
         return train
+    if name == "tune":
+        from langmill.tuning import tune
+
+        return tune
     if name == "load":
         from langmill.loaded import load
 

@@ -22,7 +22,7 @@ from langmill.core.files import atomic_write, make_folder, remove_partial
 if TYPE_CHECKING:
     from langmill.core.distributed import World
     from langmill.tasks.base import Lesson, Request, Task
-    from langmill.training.job import Outcome
+    from langmill.training.job import Outcome, Watch
     from langmill.training.settings import TrainSettings
 
 RUN_FILE = "run.yaml"
@@ -126,11 +126,13 @@ def run_training(
     resume: bool = False,
     overwrite: bool = False,
     started: float | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train `task` on `data` into the folder `output`; the one path behind the command and the function.
 
     overrides: settings by dotted name. resume: continue what the folder holds, if anything. started:
-    when a budget's clock began, in seconds since the epoch (default: when langmill was imported).
+    when a budget's clock began, in seconds since the epoch (default: when langmill was imported). watch: may end a run
+    of steps at any of its evaluations.
     """
     from langmill.core.distributed import join
     from langmill.tasks import find_task
@@ -152,7 +154,7 @@ def run_training(
     request = replace(request, here=here, started=started - request.spent_seconds)
     try:
         with run_folder(folder, here):
-            outcome = carry_out(task, request, learner, asked)
+            outcome = carry_out(task, request, learner, asked, watch)
     finally:
         here.leave()
     return TrainResult(
@@ -275,7 +277,9 @@ def resumed_request(
     )
 
 
-def carry_out(task: str, request: Request, learner: Task, asked: Mapping[str, Any]) -> Outcome:
+def carry_out(
+    task: str, request: Request, learner: Task, asked: Mapping[str, Any], watch: Watch | None
+) -> Outcome:
     """Prepare the run, note in run.yaml what it is, and train."""
     from langmill.evaluation.card import write_card
     from langmill.training.fit import FitJob, fit
@@ -301,6 +305,7 @@ def carry_out(task: str, request: Request, learner: Task, asked: Mapping[str, An
                 here=here,
                 resume=request.resume,
                 deadline=lesson.deadline,
+                watch=watch,
             )
     except BaseException:
         if here.is_main and not request.resume and not is_saved(folder):

@@ -30,7 +30,7 @@ LAYERS = [
     ["interpret"],
     ["audit"],
     ["serving"],
-    ["cli", "api", "loaded", "__main__", "__init__"],
+    ["cli", "api", "trials", "tuning", "loaded", "__main__", "__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -66,7 +66,7 @@ def violations(layer: str, source: str) -> list[str]:
     return [
         other
         for other in sorted(imported_layers(source))
-        if other not in ("load", "train", "__version__")
+        if other not in ("load", "train", "tune", "__version__")
         and other != layer
         and (
             RANK[other] > RANK[layer] or (RANK[other] == RANK[layer] and layer in ("training", "generation"))

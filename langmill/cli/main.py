@@ -26,6 +26,7 @@ COMMANDS = {
         "Clean a corpus, take duplicates away, split, check, describe and augment it.",
     ),
     "train": ("langmill.cli.train", "Train a model: langmill train lm FILE -o runs/a --budget 3m."),
+    "tune": ("langmill.cli.tune", "Search for the settings to train with, and keep the best model."),
     "predict": (
         "langmill.cli.predict",
         "Run a model on texts or rows of files: labels, spans, answers, vectors.",
@@ -57,6 +58,8 @@ HABITS = {
     "pretrain": "langmill train lm DATA",
     "eval": "langmill evaluate CKPT DATA",
     "test": "langmill evaluate CKPT DATA",
+    "sweep": "langmill tune TASK DATA --search NAME=VALUES",
+    "optimize": "langmill tune TASK DATA --search NAME=VALUES",
     "sample": "langmill generate CKPT --prompt …",
     "complete": "langmill generate CKPT --prompt …",
     "talk": "langmill chat CKPT",

@@ -36,6 +36,12 @@ class Loader(Protocol):
         """Return the next batch."""
 
 
+Watch = Callable[[float, dict[str, float]], bool]
+"""Is told of each evaluation on the way, as (share of the run that is done, figures); True ends the run, as a signal does."""
+WATCHED = "its watch"
+"""What has then interrupted it."""
+
+
 @dataclass
 class Job:
     """One training run, whatever its task."""
@@ -76,6 +82,6 @@ class Outcome:
     seconds: float
     metrics: dict[str, float]
     interrupted: str = ""
-    """The signal that ended it early; empty: it ran to its end."""
+    """The signal that ended it early, or WATCHED; empty: it ran to its end."""
     skipped_steps: int = 0
     rollbacks: int = 0

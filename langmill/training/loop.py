@@ -20,7 +20,7 @@ from langmill.core.device import cpu_products, forward_products, training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import LangmillError
 from langmill.core.log import say, warn
-from langmill.training.job import Job, Outcome
+from langmill.training.job import WATCHED, Job, Outcome, Watch
 from langmill.training.optimizers import optimizer_of
 from langmill.training.schedules import Progress, learning_rate_scale
 from langmill.training.settings import TrainSettings
@@ -281,9 +281,17 @@ class Trainer:
 
 
 def train(
-    job: Job, settings: TrainSettings, *, folder: Path, here: World, resume: bool, deadline: float = math.inf
+    job: Job,
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    here: World,
+    resume: bool,
+    deadline: float = math.inf,
+    watch: Watch | None = None,
 ) -> Outcome:
-    """Run `job` to its end, to its deadline (seconds since the epoch) or to a signal, saving on the way."""
+    """Run `job` to its end, to its deadline (seconds since the epoch), to a signal or until `watch` ends it, saving on
+    the way."""
     seed_everything(settings.seed)
     trainer = Trainer(job, settings, folder=folder, here=here, deadline=deadline)
     with stop_signals() as caught, cpu_products(trainer.dtype):
@@ -294,7 +302,7 @@ def train(
         if job.compile_stack is not None:
             job.compile_stack(job.model)
         tracker = Tracker(job, settings, folder=folder, here=here, first_step=trainer.step)
-        stopped = run_steps(trainer, tracker, caught)
+        stopped = run_steps(trainer, tracker, caught, watch)
         metrics: dict[str, float] = {}
         if stopped:
             trainer.save()
@@ -307,8 +315,8 @@ def train(
     )
 
 
-def run_steps(trainer: Trainer, tracker: Tracker, caught: list[str]) -> bool:
-    """Step until the run is over or `caught` holds a signal; return whether a signal ended it."""
+def run_steps(trainer: Trainer, tracker: Tracker, caught: list[str], watch: Watch | None) -> bool:
+    """Step until the run is over, `caught` holds a signal or `watch` says so; return whether one of these ended it."""
     job, settings, progress, here = trainer.job, trainer.settings, trainer.progress, trainer.here
     begin, before = time.time(), trainer.seconds
     timed = not math.isinf(progress.deadline)
@@ -321,7 +329,9 @@ def run_steps(trainer: Trainer, tracker: Tracker, caught: list[str]) -> bool:
         # A run that was stopped before an evaluation that was due makes up for it here.
         if trainer.judged != trainer.step and _due(trainer, evaluate_every, last_judged, evaluate_seconds):
             began = time.time()
-            trainer.judge(tracker)
+            metrics = trainer.judge(tracker)
+            if watch is not None and watch(progress.fraction, metrics):
+                caught.append(WATCHED)
             last_judged = time.time()
             evaluate_seconds = max(evaluate_seconds, (last_judged - began) / EVALUATION_SHARE)
             progress.pause()
