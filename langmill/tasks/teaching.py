@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from langmill.batches.labelled import LabelledRow
-from langmill.checkpoint import Checkpoint, load_checkpoint
+from langmill.checkpoint import Checkpoint, open_checkpoint
 from langmill.core.config import option_name
 from langmill.core.device import choose_device
 from langmill.core.errors import ConfigError, DataError
@@ -162,7 +162,7 @@ def open_teacher(name: str, task: str, head: HeadConfig, device: torch.device) -
     """Return a checkpoint made for the task, with the labels of the head in any order."""
     from langmill.tasks import task_of
 
-    teacher = load_checkpoint(name, device=device)
+    teacher = open_checkpoint(name, device=device)
     if teacher.tokenizer is None:
         raise ConfigError(f"--teacher {name}: has no tokenizer.json, so text cannot be read with it")
     if (made_for := task_of(teacher.model)) != task:
