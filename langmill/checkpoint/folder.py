@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 START = "decoder_start_token_id"
-ANSWERING = re.compile("(For(SequenceClassification|TokenClassification|QuestionAnswering)|^Langmill(Bag|Crf))$")
+ANSWERING = re.compile(
+    "(For(SequenceClassification|TokenClassification|QuestionAnswering)|^Langmill(Bag|Crf))$"
+)
 """Classes of models with a head for labels or spans."""
 
 

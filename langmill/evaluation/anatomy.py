@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from langmill.models.bag import BagClassifier, BagConfig
-from langmill.models.crf import CrfConfig, CrfTagger
 from langmill.models.config import StackConfig
+from langmill.models.crf import CrfConfig, CrfTagger
 from langmill.models.heads import HeadConfig, HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import RecurrentConfig

@@ -17,7 +17,15 @@ from torch.nn import functional
 
 from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.bag import look_up
-from langmill.models.crf_features import SIGN, Letters, Template, Units, read_template, template_keys, units_of
+from langmill.models.crf_features import (
+    SIGN,
+    Letters,
+    Template,
+    Units,
+    read_template,
+    template_keys,
+    units_of,
+)
 from langmill.models.heads import HeadConfig
 
 
@@ -35,7 +43,9 @@ class CrfConfig:
 
     def __post_init__(self) -> None:
         if self.head.kind != "tokens" or not self.head.crf:
-            raise ConfigError("a tagger of n-grams scores chains of tags; its head is one for tokens with a CRF")
+            raise ConfigError(
+                "a tagger of n-grams scores chains of tags; its head is one for tokens with a CRF"
+            )
         if self.vocabulary < 1 or self.features < 0 or not self.templates:
             raise ConfigError(
                 f"vocabulary {self.vocabulary} and features {self.features} are sizes; vocabulary must be at least 1,"

@@ -65,9 +65,7 @@ def read_template(text: str) -> Template:
     """
     parts = [PART.fullmatch(part) for part in text.split(" ")]
     found = tuple((part[1], int(part[2])) for part in parts if part)
-    if len(found) < len(parts) or any(
-        name not in ATTRIBUTES or abs(place) > REACH for name, place in found
-    ):
+    if len(found) < len(parts) or any(name not in ATTRIBUTES or abs(place) > REACH for name, place in found):
         raise ConfigError(
             f"template {text!r} is not known; it must be attributes such as lower@-1 between spaces, of"
             f" {', '.join(ATTRIBUTES)}, from -{REACH} to {REACH}"
@@ -153,7 +151,8 @@ def units_of(texts: Sequence[Numbers], letters: Letters) -> Units:
 def spellings(ids: Numbers, kinds: Numbers, starts: Numbers, letters: Letters) -> dict[str, Keys]:
     """Return how units look that begin at `starts` (P,) in characters (N,)."""
     lower, shape = coded(letters.folded[ids]), coded(kinds)
-    ends = np.append(starts[1:], len(ids))
+    lengths = np.diff(starts, append=len(ids))
+    ends = starts + lengths
     new = np.append(True, kinds[1:] != kinds[:-1])[: len(ids)]
     new[starts] = True
     found = {
@@ -164,7 +163,7 @@ def spellings(ids: Numbers, kinds: Numbers, starts: Numbers, letters: Letters) -
     }
     prefix, suffix = np.zeros((2, len(starts)), np.uint64)
     for size in range(1, AFFIX + 1):
-        longer = ends - starts > size
+        longer = lengths > size
         prefix = prefix * FACTOR + lower[np.minimum(starts + size - 1, len(ids) - 1)]
         suffix = suffix * FACTOR + lower[np.maximum(ends - size, 0)]
         found[f"prefix{size}"] = np.where(longer, mix(prefix), np.uint64(0))

@@ -11,7 +11,6 @@ Shape letters: B texts, T places of a text, P of all texts, K templates, F featu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -183,19 +182,17 @@ def fit_crf(
 
     Raises DataError where there is nothing to tag.
     """
-    units = units_of(rows, letters)
-    asked: Any = np.concatenate([*targets, np.zeros(0, np.int64)])[units.begins]
-    kept = asked >= 0
-    if not kept.any():
+    if not any((target >= 0).any() for target in targets):
         raise DataError("no row has a tag; a tagger of n-grams has nothing to go by")
+    units = units_of(rows, letters)
+    asked = np.concatenate(targets)[units.begins]
+    kept = asked >= 0
     keys = template_keys(units, [read_template(template) for template in TEMPLATES])[kept]
     known = choose_keys(keys, len(head.labels))
     features = look_up(keys, known).astype(np.int32)
     starts = np.append(0, np.cumsum(kept))[units.starts]
     weight, transitions = fit_chains(features, asked[kept], starts, allowed, size=len(known), seed=seed)
-    config = CrfConfig(
-        vocabulary=len(letters.kinds), head=head, templates=TEMPLATES, features=len(known)
-    )
+    config = CrfConfig(vocabulary=len(letters.kinds), head=head, templates=TEMPLATES, features=len(known))
     model = CrfTagger(config)
     for parameter, values in (
         (model.weight, weight),

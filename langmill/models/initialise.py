@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from langmill.core.errors import ConfigError
 from langmill.models.bag import BagClassifier, BagConfig
-from langmill.models.crf import CrfConfig, CrfTagger
 from langmill.models.config import TransformerConfig
+from langmill.models.crf import CrfConfig, CrfTagger
 from langmill.models.heads import HeadConfig, Headed, HeadedConfig, without_output
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import Recurrent, RecurrentConfig

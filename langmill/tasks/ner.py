@@ -331,10 +331,10 @@ def choose_model(settings: TrainSettings) -> TrainSettings:
 
     Raises ConfigError for --model crf without a CRF.
     """
-    if settings.from_checkpoint:
+    family = settings.model.family
+    if settings.from_checkpoint or family not in ("auto", *RECIPES):
         return settings
     given = flatten(settings.model_dump(exclude_defaults=True))
-    family = settings.model.family
     if family == "auto":
         follows = all(name in TAGGER.followed or name.startswith("data.") for name in given)
         family = CRF if follows and settings.labels.crf != "no" else "lstm"
@@ -342,11 +342,10 @@ def choose_model(settings: TrainSettings) -> TrainSettings:
         say(f"model auto: {what}; or name another with --model, or begin --from one")
     if family == CRF and settings.labels.crf == "no":
         raise ConfigError(f"--model {CRF} is a CRF; leave out --labels.crf no, or name another model")
-    chosen = {name: value for name, value in RECIPES.get(family, {}).items() if name not in given}
+    chosen = {name: value for name, value in RECIPES[family].items() if name not in given}
     if family != CRF and any(name in given for name in WITHOUT_CRF):
         chosen.pop("labels.crf", None)
-    given_all = flatten(settings.model_dump())
-    return resolve(TrainSettings, nest({**given_all, **chosen, "model.family": family}))
+    return resolve(TrainSettings, nest({**flatten(settings.model_dump()), **chosen, "model.family": family}))
 
 
 def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:

@@ -118,7 +118,9 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
     body = family.config_class(**tree)
     if layout is None:
         return body
-    assert not isinstance(body, NgramConfig | BagConfig | CrfConfig), "counts have no states for a head to read"
+    assert not isinstance(body, NgramConfig | BagConfig | CrfConfig), (
+        "counts have no states for a head to read"
+    )
     dropout = getattr(body.output_stack, "dropout", 0.0)
     head = read_head(family, theirs, layout, dropout=dropout, notes=notes)
     return HeadedConfig(body=body, head=head)
