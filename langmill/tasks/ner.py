@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from langmill.batches.labelled import TOKEN_FILL, LabelledBatch
 from langmill.checkpoint import Checkpoint
-from langmill.core.config import flatten, nest, option_name, resolve
+from langmill.core.config import option_name
 from langmill.core.errors import ConfigError, DataError, did_you_mean
-from langmill.core.log import say, warn
+from langmill.core.log import warn
 from langmill.metrics.spans import Scheme, find_scheme, span_counts, span_scores, spans_to_tags
 from langmill.models.crf import CrfTagger
 from langmill.models.heads import HeadConfig
@@ -28,10 +28,10 @@ from langmill.tasks.assessment import Assessment, ratio_score
 from langmill.tasks.bags import LIMIT, prepare_fit
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.classify import Classifying
-from langmill.tasks.crf import CRF, TAGGER
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.tasks.tag_dictionary import tag_by_dictionary
+from langmill.tasks.taggers import CRF, TAGGER, WITHOUT_CRF, choose_model
 from langmill.tasks.tags import (
     ALONE,
     Chain,
@@ -54,20 +54,6 @@ from langmill.text.segmentation import Segmenter
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
 
-RECIPES: Mapping[str, Mapping[str, Any]] = {
-    CRF: {"labels.crf": "yes"},
-    "lstm": {
-        "model.layers": 1,
-        "model.width": 128,
-        "model.dropout": 0.4,
-        "tokenizer": "char",
-        "labels.crf": "yes",
-        "batch": 32,
-    },
-}
-"""What a model has from scratch where nothing else is asked for."""
-WITHOUT_CRF = ("labels.smoothing", "labels.focus")
-"""Settings of a loss token by token."""
 Question = Text | list[str]
 """A text, or its tokens."""
 
@@ -321,31 +307,6 @@ class Tagging:
 
 # ------------------------------------------------------------------------------------------------
 # Settings and labels
-
-
-def choose_model(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with the model that does best from scratch where none is asked for (docs/log.md).
-
-    That is a CRF over n-grams, or where settings are given that it has no use for an LSTM that reads characters: names
-    are told by how they are spelt. A Transformer needs more text than a set of a few thousand sentences has, or a checkpoint.
-
-    Raises ConfigError for --model crf without a CRF.
-    """
-    family = settings.model.family
-    if settings.from_checkpoint or family not in ("auto", *RECIPES):
-        return settings
-    given = flatten(settings.model_dump(exclude_defaults=True))
-    if family == "auto":
-        follows = all(name in TAGGER.followed or name.startswith("data.") for name in given)
-        family = CRF if follows and settings.labels.crf != "no" else "lstm"
-        what = TAGGER.what if family == CRF else "an LSTM that reads characters, with a CRF"
-        say(f"model auto: {what}; or name another with --model, or begin --from one")
-    if family == CRF and settings.labels.crf == "no":
-        raise ConfigError(f"--model {CRF} is a CRF; leave out --labels.crf no, or name another model")
-    chosen = {name: value for name, value in RECIPES[family].items() if name not in given}
-    if family != CRF and any(name in given for name in WITHOUT_CRF):
-        chosen.pop("labels.crf", None)
-    return resolve(TrainSettings, nest({**flatten(settings.model_dump()), **chosen, "model.family": family}))
 
 
 def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:

@@ -16,8 +16,9 @@ from langmill.core.config import resolve
 from langmill.core.errors import ConfigError, DataError
 from langmill.models.heads import HeadConfig
 from langmill.tasks.labelled import Encoded
-from langmill.tasks.ner import Entity, Tagged, Tagging, assess, choose_model, model_segmenter, words_of
+from langmill.tasks.ner import Entity, Tagged, Tagging, assess, model_segmenter, words_of
 from langmill.tasks.tag_dictionary import tag_by_dictionary
+from langmill.tasks.taggers import choose_model
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_spans import TaggedExample, read_spans
