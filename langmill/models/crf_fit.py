@@ -153,7 +153,7 @@ def fit_chains(
     for _ in range(EPOCHS):
         order = generator.permutation(len(starts) - 1)
         learn_texts(order, starts, features, tags, weight, squares, transitions, moved, allowed, generator)
-    return weight, transitions
+    return weight * np.float32(1 - DROPOUT), transitions  # as many features as were there in learning
 
 
 def choose_keys(keys: Keys, labels: int) -> Keys:
