@@ -13,6 +13,7 @@ from langmill.checkpoint.folder import Checkpoint, save_checkpoint
 from langmill.checkpoint.weights import MAX_SHARD_BYTES
 from langmill.core.errors import CheckpointError, did_you_mean
 from langmill.models.bag import BagClassifier
+from langmill.models.crf import CrfTagger
 from langmill.models.ngram_decoder import NgramDecoder
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -67,9 +68,9 @@ def export_checkpoint(
 
 def check_known_elsewhere(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError for a model of which no other program has the like."""
-    if isinstance(checkpoint.model, BagClassifier):
+    if isinstance(checkpoint.model, BagClassifier | CrfTagger):
         raise CheckpointError(
-            f"{checkpoint.folder}: a bag of n-grams is a layout of langmill's own, which no other program opens; for"
+            f"{checkpoint.folder}: a {'tagger' if isinstance(checkpoint.model, CrfTagger) else 'bag'} of n-grams is a layout of langmill's own, which no other program opens; for"
             " langmill copy the folder as it is"
         )
     if isinstance(checkpoint.model, NgramDecoder):

@@ -37,6 +37,7 @@ from langmill.core.files import make_folder, write_json
 from langmill.models.adapters import merge as merge_adapters
 from langmill.models.adapters import merged_copy
 from langmill.models.bag import BagClassifier, BagConfig
+from langmill.models.crf import CrfConfig, CrfTagger
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
@@ -50,7 +51,9 @@ if TYPE_CHECKING:
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 START = "decoder_start_token_id"
-ANSWERING = re.compile("(For(SequenceClassification|TokenClassification|QuestionAnswering)|^LangmillBag)$")
+ANSWERING = re.compile(
+    "(For(SequenceClassification|TokenClassification|QuestionAnswering)|^Langmill(Bag|Crf))$"
+)
 """Classes of models with a head for labels or spans."""
 
 
@@ -59,7 +62,7 @@ class Checkpoint:
     """A model with what is needed to use it, in memory."""
 
     model: Any
-    """A Transformer, a recurrent network, an n-gram model, a bag of n-grams, or one of the first two under a head."""
+    """A Transformer, a recurrent network, an n-gram model, a bag or tagger of n-grams, or one of the first two under a head."""
     tokenizer: Tokenizer | None = None
     family: str = ""
     """The name under which it is written; empty: the first family that can describe the model."""
@@ -138,7 +141,7 @@ def load_checkpoint(
     read = load_tokenizer(place, config.vocabulary, packed) if tokenizer else None
     model = allocate(config, dtype=dtype, device=device)
     load_weights(place, model, family, packed.tensors if packed else None)
-    if isinstance(model, NgramDecoder | BagClassifier):
+    if isinstance(model, NgramDecoder | BagClassifier | CrfTagger):
         model.verify(str(place))
     pooling = None if packed else read_pooling(place)
     if pooling:
@@ -270,7 +273,7 @@ def save_checkpoint(
     write_json(folder / "config.json", theirs)
     if checkpoint.pooling is not None:
         write_pooling(folder, checkpoint.pooling, width=config.output_stack.width)
-    elif not isinstance(config, HeadedConfig | BagConfig):
+    elif not isinstance(config, HeadedConfig | BagConfig | CrfConfig):
         generation = generation_config(checkpoint.generation, theirs, tokenizer)
         write_json(folder / "generation_config.json", generation)
     if tokenizer is not None:

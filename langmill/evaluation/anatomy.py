@@ -10,6 +10,7 @@ from torch import nn
 
 from langmill.models.bag import BagClassifier, BagConfig
 from langmill.models.config import StackConfig
+from langmill.models.crf import CrfConfig, CrfTagger
 from langmill.models.heads import HeadConfig, HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import RecurrentConfig
@@ -91,6 +92,8 @@ def anatomy(model: Any) -> Anatomy:
         return anatomy_of_counts(model)
     if isinstance(config, BagConfig):
         return anatomy_of_bag(model)
+    if isinstance(config, CrfConfig):
+        return anatomy_of_tagger(model)
     head = config.head if isinstance(config, HeadedConfig) else None
     scores: tuple[str, ...] = (draw_head(head),) if head else ()
     if isinstance(config, HeadedConfig):
@@ -136,6 +139,20 @@ def anatomy_of_bag(model: BagClassifier) -> Anatomy:
     drawing = [f"{name:<10} {n:,} n-grams of {o}" for name, n, o in zip(names, config.features, longest) if n]
     scores = f"scores     {len(config.head.labels):,} labels (a sum of their weights, {config.weighting})"
     return Anatomy(parts, 0.0, 0.0, 0, (*drawing, scores), {"weights": size / sum(parts.values())})
+
+
+def anatomy_of_tagger(model: CrfTagger) -> Anatomy:
+    """Return the same of a tagger of n-grams: a key and each tag's weight a feature."""
+    config = model.config
+    labels = len(config.head.labels)
+    parts = {"features": config.features * (labels + 1), "transitions": model.transitions.numel()}
+    parts["alphabet"] = 2 * config.vocabulary
+    drawing = (
+        f"features   {config.features:,} by {len(config.templates)} templates",
+        f"scores     {labels:,} tags (a sum of their weights, and transitions)",
+    )
+    size = sum(p.nbytes for p in model.parameters())
+    return Anatomy(parts, 0.0, 0.0, 0, drawing, {"weights": size / sum(parts.values())})
 
 
 def draw(config: Any) -> tuple[str, ...]:

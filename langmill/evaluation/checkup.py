@@ -24,6 +24,7 @@ from langmill.evaluation.equivalences import (
     tokenizer_is_transformers,
 )
 from langmill.models.bag import BagConfig
+from langmill.models.crf import CrfConfig
 from langmill.models.heads import HeadedConfig
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
@@ -94,6 +95,11 @@ def describe(checkpoint: Checkpoint) -> str:
         return (
             f"{checkpoint.family}, {config.recipe}: {format_count(sum(config.features))} n-grams, "
             f"{len(config.head.labels)} labels, vocabulary {config.vocabulary}"
+        )
+    if isinstance(config, CrfConfig):
+        return (
+            f"{checkpoint.family}: {format_count(config.features)} features, {len(config.head.labels)} tags, vocabulary"
+            f" {config.vocabulary}"
         )
     inside = stack.kind if isinstance(stack, RecurrentConfig) else f"{stack.heads} heads"
     return (

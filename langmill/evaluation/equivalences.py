@@ -28,6 +28,7 @@ from langmill.checkpoint.adapters import is_adapter
 from langmill.generation.decoder import TorchDecoder
 from langmill.generation.fast import FastDecoder, obstacle
 from langmill.models.bag import BagClassifier
+from langmill.models.crf import CrfTagger
 from langmill.models.families import FAMILIES, choose_family
 from langmill.models.families.table import head_layout
 from langmill.models.heads import Headed
@@ -126,6 +127,8 @@ def scores_of(
     """
     if source is not None:
         return model(source, valid=source_valid, decoder_ids=ids, decoder_valid=valid)
+    if isinstance(model, CrfTagger):
+        return model(ids, valid=valid)
     if not model.config.has_output:
         decodes = model.config.encoder is None and not isinstance(model, Headed)
         states = (model.decode if decodes else model.encode)(ids, valid=valid, starts=starts)
@@ -275,8 +278,8 @@ def packed_is_separate(model: Any) -> Check:
     name, tolerance = "packed = separate", tolerance_of(model)
     if draw_source(model) is not None:
         return Check(name, None, tolerance, "an encoder-decoder reads one text a row")
-    if isinstance(model, BagClassifier):
-        return Check(name, None, tolerance, "a classifier of n-grams reads one text a row")
+    if isinstance(model, BagClassifier | CrfTagger):
+        return Check(name, None, tolerance, "a model of n-grams reads one text a row")
     ids = draw_ids(model, rows=1)
     tokens = ids.shape[1]
     cuts = sorted({0, tokens // 4, tokens // 2 + 1, tokens})

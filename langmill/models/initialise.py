@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from langmill.core.errors import ConfigError
 from langmill.models.bag import BagClassifier, BagConfig
 from langmill.models.config import TransformerConfig
+from langmill.models.crf import CrfConfig, CrfTagger
 from langmill.models.heads import HeadConfig, Headed, HeadedConfig, without_output
 from langmill.models.ngram_decoder import NgramConfig, NgramDecoder
 from langmill.models.recurrent import Recurrent, RecurrentConfig
@@ -38,7 +39,7 @@ class Unfilled(TorchFunctionMode):
 
 
 def allocate(
-    config: TransformerConfig | RecurrentConfig | NgramConfig | BagConfig | HeadedConfig,
+    config: TransformerConfig | RecurrentConfig | NgramConfig | BagConfig | CrfConfig | HeadedConfig,
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -52,6 +53,8 @@ def allocate(
             return NgramDecoder(config)
         if isinstance(config, BagConfig):
             return BagClassifier(config)
+        if isinstance(config, CrfConfig):
+            return CrfTagger(config)
         if isinstance(config, HeadedConfig):
             return Headed(config)
         return Recurrent(config) if isinstance(config, RecurrentConfig) else Transformer(config)
@@ -63,7 +66,7 @@ def under_head(model: Any, head: HeadConfig) -> Headed:
     Raises ConfigError for models that no head goes on: n-gram models and encoder-decoders.
     """
     body, config = (model.body, model.config.body) if isinstance(model, Headed) else (model, model.config)
-    if isinstance(config, NgramConfig | BagConfig):
+    if isinstance(config, NgramConfig | BagConfig | CrfConfig):
         raise ConfigError("a model of n-grams has no states for a head to read; take a network")
     config = HeadedConfig(body=replace(config, **without_output(config)), head=head)
     headed = allocate(config, dtype=next(model.parameters()).dtype)

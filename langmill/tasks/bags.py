@@ -1,14 +1,17 @@
-"""Fitting a classifier of n-grams on the examples and held-out part that a neural one would have. [tasks]"""
+"""Fitting a model of n-grams on the examples and held-out part that a neural one would have. [tasks]"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
+from langmill.batches.labelled import LabelledRow
 from langmill.checkpoint import Checkpoint, save_checkpoint
 from langmill.core.config import flatten, option_name
 from langmill.core.errors import ConfigError
@@ -22,8 +25,10 @@ from langmill.tasks.corpus import open_tokenizer
 from langmill.tasks.labelled import HeadedTask, corpus_facts, quick_evaluation, quick_part, read_corpus
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.text.documents import plural
+from langmill.tokens.tokenizer import Tokenizer
 from langmill.tokens.train import train_tokenizer
 from langmill.training.fit import FitJob, FitPlan
+from langmill.training.settings import TrainSettings
 
 BAGS = tuple(RECIPES)
 """The layouts' names."""
@@ -39,11 +44,29 @@ LIMIT = 1_000_000
 """Tokens, here characters, of a text that are read."""
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """A way of making a model in one go."""
+
+    family: str
+    what: str
+    """Which kind of model, in words."""
+    followed: tuple[str, ...]
+    """Settings that have a meaning for it, beside those of the data."""
+    fit: Callable[[Sequence[LabelledRow], HeadConfig, Tokenizer, TrainSettings], Any]
+    """Return a model, whose `weight` has a row for each feature, fitted to rows of characters."""
+
+
 def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
+    """Read the examples and say what is fitted: a classifier of n-grams."""
+    return prepare_fit(request, task, BAG)
+
+
+def prepare_fit(request: Request, task: HeadedTask, fitting: Fitting) -> Lesson:
     """Read the examples and say what is fitted; the model is made by the job."""
     settings = request.settings
     kind = settings.model.family
-    refuse_unfollowed(request)
+    refuse_unfollowed(request, fitting.followed)
     corpus = read_corpus(request, task)
     head = task.head([*corpus.train, *corpus.held_out], settings)
     with request.here.main_first():
@@ -53,21 +76,14 @@ def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
     train, held_out = encode(corpus.train), encode(shown)
     tokens = sum(len(row.ids) for row in train.rows)
     facts = {
-        "family": "langmill_bag",
-        "what": f"A linear classifier of n-grams ({kind})",
+        "family": fitting.family,
+        "what": f"{fitting.what.capitalize()} ({kind})",
         **corpus_facts(corpus, tokenizer, tokens),
     }
 
-    def fit() -> BagClassifier:
-        model = fit_bag(
-            kind,
-            [row.ids.astype(np.int64) for row in train.rows],
-            np.array([row.target for row in train.rows]),
-            head.labels,
-            alphabet=Alphabet.of(tokenizer),
-            seed=settings.seed,
-        )
-        facts["sizes"] = f"{sum(model.config.features):,} n-grams"
+    def fit() -> nn.Module:
+        model = fitting.fit(train.rows, head, tokenizer, settings)
+        facts["sizes"] = f"{len(model.weight):,} n-grams"
         return model
 
     job = FitJob(
@@ -78,18 +94,35 @@ def prepare_bag(request: Request, task: HeadedTask) -> Lesson:
         facts=facts,
     )
     said = (
-        f"model    {kind}: a linear classifier of n-grams of words and characters",
+        f"model    {kind}: {fitting.what} of words and characters",
         f"fit      {plural(len(train.rows), 'example')}, {format_count(tokens)} characters",
     )
     return Lesson(job, FitPlan(settings, tokens, said))
 
 
-def refuse_unfollowed(request: Request) -> None:
-    """Raise ConfigError where something is set that a classifier of n-grams has no use for."""
+def fit_rows(
+    rows: Sequence[LabelledRow], head: HeadConfig, tokenizer: Tokenizer, settings: TrainSettings
+) -> BagClassifier:
+    """Return a classifier of n-grams of the kind that is asked for."""
+    return fit_bag(
+        settings.model.family,
+        [row.ids.astype(np.int64) for row in rows],
+        np.array([row.target for row in rows]),
+        head.labels,
+        alphabet=Alphabet.of(tokenizer),
+        seed=settings.seed,
+    )
+
+
+BAG = Fitting("langmill_bag", "a linear classifier of n-grams", FOLLOWED, fit_rows)
+
+
+def refuse_unfollowed(request: Request, followed: Sequence[str]) -> None:
+    """Raise ConfigError where something is set that a model of n-grams has no use for."""
     settings = request.settings
     kind = settings.model.family
     given = flatten(settings.model_dump(exclude_defaults=True))
-    if idle := [name for name in given if name not in FOLLOWED and not name.startswith("data.")]:
+    if idle := [name for name in given if name not in followed and not name.startswith("data.")]:
         named = ", ".join(SPELT.get(name, option_name(name)) for name in idle)
         raise ConfigError(
             f"--model {kind}: {named} {'have' if len(idle) > 1 else 'has'} no effect, for it is fitted in one go; leave it out, or"

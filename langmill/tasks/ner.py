@@ -14,22 +14,25 @@ from torch import Tensor, nn
 
 from langmill.batches.labelled import TOKEN_FILL, LabelledBatch
 from langmill.checkpoint import Checkpoint, Ensemble
-from langmill.core.config import flatten, nest, option_name, resolve
+from langmill.core.config import option_name
 from langmill.core.errors import ConfigError, DataError, did_you_mean
-from langmill.core.log import say, warn
+from langmill.core.log import warn
 from langmill.metrics.spans import Scheme, find_scheme, span_counts, span_scores, spans_to_tags
+from langmill.models.crf import CrfTagger
 from langmill.models.heads import HeadConfig
 from langmill.models.protocol import device_of
 from langmill.objectives.crf import chain_loss, restricted
 from langmill.objectives.labels import class_loss
 from langmill.tasks import tags as tagging
 from langmill.tasks.assessment import Assessment, ratio_score
+from langmill.tasks.bags import LIMIT, prepare_fit
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.classify import Classifying
 from langmill.tasks.ensembles import mean_tags
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.tasks.tag_dictionary import tag_by_dictionary
+from langmill.tasks.taggers import CRF, TAGGER, WITHOUT_CRF, choose_model
 from langmill.tasks.tags import (
     ALONE,
     Chain,
@@ -52,18 +55,6 @@ from langmill.text.segmentation import Segmenter
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import LabelSettings, ModelSettings, TrainSettings
 
-AUTO: Mapping[str, Any] = {
-    "model.family": "lstm",
-    "model.layers": 1,
-    "model.width": 128,
-    "model.dropout": 0.4,
-    "tokenizer": "char",
-    "labels.crf": "yes",
-    "batch": 32,
-}
-"""What is trained from scratch where nothing else is asked for."""
-WITHOUT_CRF = ("labels.smoothing", "labels.focus")
-"""Settings of a loss token by token."""
 Question = Text | list[str]
 """A text, or its tokens."""
 
@@ -132,7 +123,7 @@ class Tagging:
         ("predict {} 'some text'", "evaluate {} FILE"),
     )
     families: Mapping[str, Callable[[ModelSettings, int, torch.Generator], nn.Module]] = Classifying.families
-    fitted: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = (CRF,)
     roles: tuple[str, ...] = ()
     own_settings: tuple[str, ...] = ("labels", "augment")
     by_token = True
@@ -144,7 +135,8 @@ class Tagging:
     def learn(self, request: Request) -> Lesson:
         """Read the rows, make or open a model, and put a head on it."""
         settings = choose_model(request.settings)
-        return prepare(replace(request, settings=settings), Tagging(settings.labels))
+        request, task = replace(request, settings=settings), Tagging(settings.labels)
+        return prepare_fit(request, task, TAGGER) if settings.model.family == CRF else prepare(request, task)
 
     def baselines(
         self, train: Sequence[TaggedExample], examples: Sequence[TaggedExample], head: HeadConfig
@@ -192,7 +184,8 @@ class Tagging:
         labels = sorted({span.label for example in examples for span in example.spans})
         if not labels:
             raise DataError("no text has a span with a label; there is nothing to find")
-        scheme = scheme_of(examples, labels) if wanted.scheme == "auto" else wanted.scheme
+        usual: Scheme = "BIOES" if settings.model.family == CRF else "BIO"
+        scheme = scheme_of(examples, labels, usual) if wanted.scheme == "auto" else wanted.scheme
         tags = tagging.tags_of(scheme, labels, outside=any(map(leaves_out, examples)))
         return HeadConfig(kind="tokens", labels=tags, scheme=scheme, crf=wanted.crf == "yes")
 
@@ -261,7 +254,7 @@ class Tagging:
         assert tokenizer is not None
         stack = model.config.output_stack
         places = [places_of(text, tokenizer) for text in texts]
-        limit = min(stack.max_positions, LONGEST_TOKENS)
+        limit = LIMIT if isinstance(model, CrfTagger) else min(stack.max_positions, LONGEST_TOKENS)
         rows = rows_of(
             places, [None] * len(places), tokenizer.around, limit=limit, segments=stack.segments > 1
         )
@@ -319,24 +312,6 @@ class Tagging:
 # Settings and labels
 
 
-def choose_model(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with the model that does best from scratch where none is asked for (docs/log.md).
-
-    Names are told by how they are spelt, which characters show; a Transformer needs more text than a set of a few
-    thousand sentences has, or a checkpoint.
-    """
-    if settings.model.family != "auto" or settings.from_checkpoint:
-        return settings
-    given = flatten(settings.model_dump(exclude_defaults=True))
-    chosen = {name: value for name, value in AUTO.items() if name not in given}
-    if any(name in given for name in WITHOUT_CRF):
-        del chosen["labels.crf"]
-    say(
-        "model auto: an LSTM that reads characters, with a CRF; or name another with --model, or begin --from one"
-    )
-    return resolve(TrainSettings, nest({**flatten(settings.model_dump()), **chosen}))
-
-
 def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:
     """Raise DataError, naming the row, where a span's label is none of the head's."""
     known = {label for _, _, label in TagSet.of(head).spans([tag for tag in head.labels if tag != "O"])}
@@ -348,8 +323,8 @@ def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:
             )
 
 
-def scheme_of(examples: Sequence[TaggedExample], labels: Sequence[str]) -> Scheme:
-    """Return BMES for words alone; for others the scheme that the data are written in if it tells where spans end, else BIO."""
+def scheme_of(examples: Sequence[TaggedExample], labels: Sequence[str], usual: Scheme = "BIO") -> Scheme:
+    """Return BMES for words alone; for others the scheme that the data are written in if it tells where spans end, else `usual`."""
     if set(labels) == {WORD}:
         return "BMES"
     given = [tags for example in examples if (tags := given_tags(example))]
@@ -357,7 +332,7 @@ def scheme_of(examples: Sequence[TaggedExample], labels: Sequence[str]) -> Schem
         scheme = find_scheme(given)
         if scheme not in ("BIO", "IOB1"):
             return scheme
-    return "BIO"
+    return usual
 
 
 def given_tags(example: TaggedExample) -> list[str]:

@@ -31,6 +31,7 @@ from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import format_seconds, say, warn
 from langmill.models.adapters import Form, adapt, adapted_layers, choose_layers
 from langmill.models.bag import BagClassifier
+from langmill.models.crf import CrfTagger
 from langmill.models.families import FAMILIES
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
@@ -231,9 +232,9 @@ def open_source(request: Request, task: StepTask) -> Checkpoint | None:
         raise ConfigError(
             f"--from {settings.from_checkpoint}: has no tokenizer.json, so text cannot be read with it"
         )
-    if isinstance(source.model, BagClassifier):
+    if isinstance(source.model, BagClassifier | CrfTagger):
         raise ConfigError(
-            f"--from {settings.from_checkpoint}: a classifier of n-grams is fitted in one go and has no weights to go on"
+            f"--from {settings.from_checkpoint}: a {'tagger' if isinstance(source.model, CrfTagger) else 'classifier'} of n-grams is fitted in one go and has no weights to go on"
             " training; fit one anew, without --from"
         )
     task.check(source.model, source.tokenizer)

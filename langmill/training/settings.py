@@ -51,7 +51,7 @@ class ModelSettings(Settings):
 
     family: str = "auto"
     """Layout of a new model, lm: qwen3, gpt2 or ngram; mlm: eurobert or bert; denoise: t5 or bart; each: lstm or gru too; auto: the
-    first. classify: nbsvm (auto), tfidf, fasttext, or an encoder or decoder; ner: lstm with a CRF (auto), or such; qa, embed: eurobert
+    first. classify: nbsvm (auto), tfidf, fasttext, or an encoder or decoder; ner: crf (auto), lstm, or such; qa, embed: eurobert
     (auto) or such."""
     order: int = Field(0, ge=0, le=32)
     """ngram: tokens of the longest n-gram; 0: 5, for up to 512 different tokens 8."""
@@ -100,9 +100,9 @@ class LabelSettings(Settings):
     focus: float = Field(0.0, ge=0, le=10)
     """Focal loss: what is right already counts less, the more so the higher; 0: off, often 2."""
     scheme: Literal["auto", "BIO", "BIOES", "BMES"] = "auto"
-    """ner: how tags spell spans; auto: as the data do, BMES for words alone, else BIO."""
-    crf: Literal["no", "yes"] = "no"
-    """ner: learn too how well one tag follows another (a conditional random field)."""
+    """ner: how tags spell spans; auto: as the data do, BMES for words alone, else BIO, with --model crf BIOES."""
+    crf: Literal["auto", "no", "yes"] = "auto"
+    """ner: learn too how well one tag follows another (a conditional random field); auto: with crf and lstm."""
 
 
 class TeacherSettings(Settings):

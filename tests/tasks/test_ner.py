@@ -16,8 +16,9 @@ from langmill.core.config import resolve
 from langmill.core.errors import ConfigError, DataError
 from langmill.models.heads import HeadConfig
 from langmill.tasks.labelled import Encoded
-from langmill.tasks.ner import Entity, Tagged, Tagging, assess, choose_model, model_segmenter, words_of
+from langmill.tasks.ner import Entity, Tagged, Tagging, assess, model_segmenter, words_of
 from langmill.tasks.tag_dictionary import tag_by_dictionary
+from langmill.tasks.taggers import choose_model
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
 from langmill.text.labelled_spans import TaggedExample, read_spans
@@ -292,7 +293,7 @@ def test_the_model_that_is_trained_where_none_is_asked_for(data: Path, tmp_path:
 def test_what_is_asked_for_is_not_chosen_otherwise() -> None:
     asked = resolve(TrainSettings, {"model": {"width": 64}, "labels": {"focus": 2.0}, "batch": 8})
     found = choose_model(asked)
-    assert (found.model.family, found.model.width, found.batch, found.labels.crf) == ("lstm", 64, 8, "no")
+    assert (found.model.family, found.model.width, found.batch, found.labels.crf) == ("lstm", 64, 8, "auto")
     for named in ({"model": {"family": "bert"}}, {"from_checkpoint": "x"}):
         settings = resolve(TrainSettings, named)
         assert choose_model(settings) is settings

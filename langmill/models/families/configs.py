@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from langmill.core.errors import CheckpointError, ConfigError, did_you_mean
 from langmill.models.bag import BagConfig
 from langmill.models.config import StackConfig, TransformerConfig
+from langmill.models.crf import CrfConfig
 from langmill.models.families.bag import BAG
+from langmill.models.families.crf import CRF
 from langmill.models.families.decoders import DECODERS
 from langmill.models.families.encoder_decoders import ENCODER_DECODERS
 from langmill.models.families.encoders import ENCODERS
@@ -26,7 +28,7 @@ logger = logging.getLogger("langmill")
 
 # The order in which a family is chosen for a model that several could hold.
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS, RECURRENT, NGRAM, BAG)
+    family.name: family for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS, RECURRENT, NGRAM, BAG, CRF)
 }
 
 SIDES = ("encoder", "decoder")
@@ -48,6 +50,7 @@ ACTIVATIONS = {
 HINTS = {
     **get_type_hints(NgramConfig),
     **get_type_hints(BagConfig),
+    **get_type_hints(CrfConfig),
     **get_type_hints(RecurrentConfig),
     **get_type_hints(TransformerConfig),
     **{f"{side}.{name}": kind for side in SIDES for name, kind in get_type_hints(StackConfig).items()},
@@ -115,7 +118,9 @@ def translate(family: Family, theirs: Mapping[str, Any], notes: list[str]) -> Co
     body = family.config_class(**tree)
     if layout is None:
         return body
-    assert not isinstance(body, NgramConfig | BagConfig), "counts have no states for a head to read"
+    assert not isinstance(body, NgramConfig | BagConfig | CrfConfig), (
+        "counts have no states for a head to read"
+    )
     dropout = getattr(body.output_stack, "dropout", 0.0)
     head = read_head(family, theirs, layout, dropout=dropout, notes=notes)
     return HeadedConfig(body=body, head=head)

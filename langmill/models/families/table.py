@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from langmill.core.errors import CheckpointError
 from langmill.models.bag import BagConfig
 from langmill.models.config import TransformerConfig
+from langmill.models.crf import CrfConfig
 from langmill.models.heads import HeadedConfig, Kind, Pooling
 from langmill.models.ngram_decoder import NgramConfig
 from langmill.models.recurrent import RecurrentConfig
 
 Shape = tuple[int, ...]
-Body = TransformerConfig | RecurrentConfig | NgramConfig | BagConfig
+Body = TransformerConfig | RecurrentConfig | NgramConfig | BagConfig | CrfConfig
 Config = Body | HeadedConfig
 """What a model of any kind is made of."""
 
