@@ -11,6 +11,7 @@ from langmill.core.errors import ConfigError, did_you_mean
 from langmill.tasks.bags import BAGS, FOLLOWED
 from langmill.tasks.ngram import NGRAM
 from langmill.tasks.practice import StepTask
+from langmill.tasks.taggers import CRF, RECIPES
 from langmill.training.settings import TrainSettings
 
 SHORT = {"model": "model.family", "from": "from_checkpoint"}
@@ -23,6 +24,8 @@ LOSS_MEASURING = ("tokenizer", "vocabulary", "from_checkpoint", "embed.")
 """Settings that change what a loss is a loss of; bits a byte, accuracies and the like stand above them."""
 FALLING = ("loss", "bits_per_byte")
 """Figures of a quick evaluation that are better where they are lower."""
+KINDS: Mapping[tuple[str, ...], tuple[str, ...]] = {BAGS: BAGS, (CRF,): tuple(RECIPES)}
+"""Layouts that are tried by name, by those of the task that are fitted in one go."""
 RANGE = "NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C"
 MOST_WHOLE = 64
 """Whole numbers of a range that can be tried one by one."""
@@ -143,13 +146,14 @@ def default_space(
     if family in task.fitted:
         raise ConfigError(
             f"--model {family} is fitted in one go and has no settings to search; search the kinds,"
-            f" --search model={','.join(task.fitted)}, or leave it out"
+            f" --search model={','.join(KINDS[task.fitted])}, or leave it out"
         )
     rows = task.name not in ("lm", "mlm", "denoise")
     length = {"epochs", "steps", "tokens"} & {*given}
     timed = timed or not (rows or length)
-    if task.fitted == BAGS and not [name for name in given if name not in FOLLOWED and name[:5] != "data."]:
-        return (f"model={','.join(BAGS)}",)
+    kinds = KINDS.get(task.fitted, ())
+    if kinds and not [name for name in given if name not in FOLLOWED and name[:5] != "data."]:
+        return (f"model={','.join(kinds)}",)
     muon = settings.optimizer.kind == "muon" or (settings.optimizer.kind == "auto" and not (source and rows))
     space: list[str] = []
     if settings.adapter.rank:
