@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import click
 
-from langmill.cli.options import encoding_option, reading_options
+from langmill.cli.options import encoding_option, precision_option, reading_options
 
 
 @click.command("evaluate")
@@ -78,6 +78,7 @@ from langmill.cli.options import encoding_option, reading_options
     help="Also write a page: calibration, curves, confusions, the worst mistakes, likely wrong labels (classify).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@precision_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def evaluate(
     checkpoint: str,
@@ -103,6 +104,7 @@ def evaluate(
     on_bad_row: str,
     report: Path | None,
     device: str,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Score CKPT on DATA (files, folders, globs) that it has not seen; with CKPT2, say which is better.
@@ -123,7 +125,7 @@ def evaluate(
     langmill evaluate smollm2 test.csv --shots 5 --calibrate
     """
     from langmill.checkpoint import gives_answers, is_checkpoint
-    from langmill.core.device import choose_device
+    from langmill.core.device import choose_device, inference_products
     from langmill.evaluation.few_shot import FewShotSettings, evaluate_few_shot_files
     from langmill.evaluation.labelled import evaluate_answers
     from langmill.evaluation.prompts import read_label_words
@@ -162,50 +164,52 @@ def evaluate(
         "encoding": encoding,
         "on_bad_row": on_bad_row,
     }
-    if few_shot:
-        result = evaluate_few_shot_files(
-            names,
-            data,
-            reading=reading,
-            train_data=train_data,
-            settings=FewShotSettings(
-                shots=shots or 0,
-                template=template,
-                label_words=read_label_words(label_words),
-                calibrate=calibrate,
-                normalise=normalise,
-                chat=chat,
-                seed=seed,
-            ),
-            device=choose_device(device),
-        )
-    elif answers:
-        result = evaluate_answers(
-            names,
-            data,
-            reading=reading,
-            train_data=train_data,
-            references=references,
-            device=choose_device(device),
-            report=report,
-        )
-    else:
-        texts = ReadingSettings(
-            cast(Literal["auto", "file", "line", "blank"], boundary),
-            text_field,
-            encoding,
-            cast(Literal["fail", "skip"], on_bad_row),
-        )
-        result = evaluate_language(
-            names,
-            data,
-            reading=texts,
-            train_data=train_data,
-            references=references,
-            context=context,
-            stride=stride,
-            device=choose_device(device),
-        )
+    place = choose_device(device)
+    with inference_products(place, precision):
+        if few_shot:
+            result = evaluate_few_shot_files(
+                names,
+                data,
+                reading=reading,
+                train_data=train_data,
+                settings=FewShotSettings(
+                    shots=shots or 0,
+                    template=template,
+                    label_words=read_label_words(label_words),
+                    calibrate=calibrate,
+                    normalise=normalise,
+                    chat=chat,
+                    seed=seed,
+                ),
+                device=place,
+            )
+        elif answers:
+            result = evaluate_answers(
+                names,
+                data,
+                reading=reading,
+                train_data=train_data,
+                references=references,
+                device=place,
+                report=report,
+            )
+        else:
+            texts = ReadingSettings(
+                cast(Literal["auto", "file", "line", "blank"], boundary),
+                text_field,
+                encoding,
+                cast(Literal["fail", "skip"], on_bad_row),
+            )
+            result = evaluate_language(
+                names,
+                data,
+                reading=texts,
+                train_data=train_data,
+                references=references,
+                context=context,
+                stride=stride,
+                device=place,
+            )
     if as_json:
         click.echo(json.dumps(result.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
     else:

@@ -41,7 +41,7 @@ from langmill.tasks.labelled import (
 )
 from langmill.tasks.lessons import Material, make_lesson
 from langmill.tasks.mlm import MaskedLanguageModelling
-from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.practice import MICRO_TOKENS, SCORE_TOKENS
 from langmill.tasks.retrieval import assess_pairs, kind_of_pairs, tfidf_baseline, unit
 from langmill.text.documents import ReadReport
 from langmill.text.labelled import ClassExample, read_classes
@@ -98,7 +98,7 @@ def vectors_of(
     encoded, cut = encode_texts([(text,) for text in texts], tokenizer, limit=limit, segments=False)
     rows = [LabelledRow(ids, np.array(0)) for ids, _ in encoded]
     device = device_of(model)
-    micro_tokens = MICRO_TOKENS[device.type]
+    micro_tokens = SCORE_TOKENS[device.type]
     vectors = np.zeros((len(rows), model.config.output_stack.width), np.float32)
     for numbers in by_length(rows, micro_tokens=micro_tokens):
         batch = collate([rows[n] for n in numbers], micro_tokens=micro_tokens).to(device)
