@@ -219,7 +219,7 @@ def test_a_head_for_the_same_tags_keeps_what_is_known(crf_run: Path) -> None:
     assert plain.transitions is None and torch.equal(plain.output.weight, old.model.output.weight)
 
 
-def test_words_are_found_and_a_model_of_them_segments(tmp_path: Path) -> None:
+def test_words_are_found_and_a_model_of_them_segments(tmp_path: Path, capsys) -> None:
     data = write_words(tmp_path / "words.txt")
     train(data, tmp_path / "words", tokenizer="char")
     checkpoint = load_checkpoint(tmp_path / "words")
@@ -231,6 +231,21 @@ def test_words_are_found_and_a_model_of_them_segments(tmp_path: Path) -> None:
     segment = model_segmenter(checkpoint)
     assert segment("我们爱天安门") == ["我们", "爱", "天安门"]
     assert "".join(segment(" 我 们，\n")) == " 我 们，\n" and segment("") == []
+    (tmp_path / "text.txt").write_text("我们爱天安门。A mill.\n北京，我们去看电影\n", encoding="utf-8")
+    given = [
+        "data",
+        "words",
+        tmp_path / "text.txt",
+        "-o",
+        tmp_path / "out.txt",
+        "--segmenter",
+        tmp_path / "words",
+    ]
+    line = CommandLine(capsys)
+    assert line(*given).status == 0
+    lines = (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == ["我们 爱 天安门", "a mill", "北京 我们 去 看电影"]
+    assert "--dictionary" in line(*given, "--overwrite", "--tags").error
 
 
 def test_only_models_that_find_words_segment(run: Path) -> None:
