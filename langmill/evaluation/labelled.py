@@ -155,7 +155,7 @@ def evaluate_answers(
     names: Sequence[str],
     data: Sequence[str],
     *,
-    reading: Mapping[str, Any],
+    reading: DataSettings,
     train_data: Sequence[str],
     references: bool,
     device: torch.device,
@@ -163,10 +163,9 @@ def evaluate_answers(
 ) -> TaskEvaluation:
     """Evaluate the checkpoint `names[0]`, whose model has a head, on labelled data; a second one is compared with it.
 
-    reading: settings of how rows are read, as in `DataSettings`. train_data: what baselines learn from; empty: what the
+    train_data: what baselines learn from; empty: what the
     run of the first checkpoint was trained on. report: where to write a page about a classifier's mistakes.
     """
-    settings = resolve(DataSettings, reading)
     opened = load_checkpoint(names[0], device=device)
     need_tokenizer(opened)
     task: Any = find_task(task_of(opened.model))
@@ -174,7 +173,7 @@ def evaluate_answers(
         raise ConfigError(f"--report is of classifiers; {names[0]} is made for {task.name}: leave it out")
     if report is not None and getattr(opened.model.config, "head", None) is None:
         raise ConfigError(f"--report: {names[0]} gives no labels, of which the page tells; leave it out")
-    examples = read_examples(task, data, settings)
+    examples = read_examples(task, data, reading)
     result = evaluate_task(names[0], task, opened, examples)
     for name in names[1:]:
         other = load_checkpoint(name, device=device)
@@ -187,7 +186,7 @@ def evaluate_answers(
     if references:
         learned: tuple[Sequence[Any], str] = (), ""
         if getattr(task, "baselines_learn", True):
-            learned = training_examples(names[0], task, train_data, settings)
+            learned = training_examples(names[0], task, train_data, reading)
         result = add_baselines(result, task, opened, examples, learned)
     result = replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
     if report is not None:

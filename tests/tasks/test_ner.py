@@ -261,6 +261,16 @@ def test_parts_of_speech(tmp_path: Path) -> None:
     assert head.labels == tuple(f"{mark}-{name}" for name in ("DET", "NOUN", "PRON", "VERB") for mark in "BI")
 
 
+def test_evaluate_reads_columns_as_train_does(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "rows.conll"
+    path.write_text("Ada\tB-P\tx\nsang\tO\ty\n\n" * 30, encoding="utf-8")
+    train(path, tmp_path / "run", steps=20, data={"tag_column": 2, "encoding": "utf-8"})
+    said = CommandLine(capsys)(
+        "evaluate", tmp_path / "run", path, "--tag-column", 2, "--no-references", "--json"
+    )
+    assert json.loads(said.out)["f1"] == 1 and list(json.loads(said.out)["per_type"]) == ["P"]
+
+
 @pytest.mark.parametrize(
     ("rows", "scheme"),
     [
