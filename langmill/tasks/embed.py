@@ -20,12 +20,13 @@ from langmill.batches.text_pairs import PairBatch, PairRow, collate_pairs
 from langmill.checkpoint import Checkpoint
 from langmill.checkpoint.sentences import SentencePooling
 from langmill.core.device import choose_device
+from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say, warn
 from langmill.models.heads import pool
 from langmill.models.initialise import without_scores
 from langmill.models.protocol import device_of
-from langmill.objectives.contrastive import contrastive
+from langmill.objectives.contrastive import ALONE, contrastive
 from langmill.tasks.assessment import Assessment
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
 from langmill.tasks.classify import Classifying, encode_texts
@@ -195,8 +196,6 @@ class Embedding:
                 "texts without pairs: each is to be told from the others as another dropout shows it (SimCSE)"
             )
             settings = with_dropout(settings, source)
-        if request.here.size > 1:
-            say("a pair's negatives are those of its own process: each sees its share of the batch alone")
         tokenizer = open_words(request, corpus, settings, source, self)
         checkpoint, pooling = self.start(settings, source)
         seed_everything(settings.seed)
@@ -210,7 +209,7 @@ class Embedding:
         material = Material(
             rows,
             collate=partial(collate_pairs, micro_tokens=micro_tokens),
-            objective=partial(self.objective, pooling),
+            objective=partial(self.objective, pooling, here=request.here),
             evaluate=self.quick_evaluation(corpus.held_out, tokenizer, pooling, batch),
             rises=kind_of_pairs(corpus.held_out) != "single",
             make=partial(new_body, self, tokenizer),
@@ -246,14 +245,17 @@ class Embedding:
         pooling = replace(usual, pooling=usual.pooling if asked == "auto" else asked, tokens=limit)
         return checkpoint and replace(checkpoint, pooling=pooling), pooling
 
-    def objective(self, pooling: SentencePooling, model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """Return (loss_sum, count) of a batch."""
+    def objective(
+        self, pooling: SentencePooling, model: Any, batch: PairBatch, *, here: World = ALONE
+    ) -> tuple[Tensor, Tensor]:
+        """Return (loss_sum, count) of a batch, of which each of several processes has its part."""
         return contrastive(
             partial(text_vectors, model, pooling),
             batch,
             temperature=self.settings.temperature,
             symmetric=self.settings.symmetric,
             sizes=self.settings.sizes,
+            here=here,
         )
 
     def quick_evaluation(

@@ -264,7 +264,7 @@ def test_parts_of_speech(tmp_path: Path) -> None:
 def test_evaluate_reads_columns_as_train_does(tmp_path: Path, capsys) -> None:
     path = tmp_path / "rows.conll"
     path.write_text("Ada\tB-P\tx\nsang\tO\ty\n\n" * 30, encoding="utf-8")
-    train(path, tmp_path / "run", steps=20, data={"tag_column": 2, "encoding": "utf-8"})
+    train(path, tmp_path / "run", held_out_data=str(path), steps=40, **{"data.tag_column": 2})
     said = CommandLine(capsys)(
         "evaluate", tmp_path / "run", path, "--tag-column", 2, "--no-references", "--json"
     )
