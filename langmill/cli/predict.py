@@ -37,6 +37,11 @@ LEAVE_OUT = ("label_field", "tag_column", "tag_names", "separator")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, mps  [default: auto]")
 @precision_option
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Vectors of texts: keep their first N numbers, as --embed.sizes trained.  [default: all]",
+)
 def predict(
     checkpoint: str,
     texts: tuple[str, ...],
@@ -47,6 +52,7 @@ def predict(
     as_json: bool,
     device: str,
     precision: str,
+    size: int | None,
     overrides: dict[str, Any],
 ) -> None:
     """Run the model in CHECKPOINT on TEXTS, or on the rows of files, which stay in order.
@@ -83,6 +89,14 @@ def predict(
         raise ConfigError(
             f"{doer.name} answers texts and lines, no rows of files; give text, or --input FILE.txt"
         )
+    if size is not None:
+        if doer.name != "embed":
+            raise ConfigError(
+                f"--size shortens vectors of texts; {checkpoint} is made for {doer.name}: leave it out"
+            )
+        from langmill.tasks.embed import shortened
+
+        loaded = shortened(loaded, size)
     with inference_products(place, precision):
         answer_all(
             loaded,

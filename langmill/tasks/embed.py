@@ -100,12 +100,24 @@ def vectors_of(
     rows = [LabelledRow(ids, np.array(0)) for ids, _ in encoded]
     device = device_of(model)
     micro_tokens = SCORE_TOKENS[device.type]
-    vectors = np.zeros((len(rows), model.config.output_stack.width), np.float32)
+    vectors = np.zeros((len(rows), pooling.size or model.config.output_stack.width), np.float32)
     for numbers in by_length(rows, micro_tokens=micro_tokens):
         batch = collate([rows[n] for n in numbers], micro_tokens=micro_tokens).to(device)
-        found = text_vectors(model, pooling, batch)
+        found = text_vectors(model, pooling, batch)[:, : vectors.shape[1]]
         vectors[numbers] = (nn.functional.normalize(found, dim=1) if pooling.normalise else found).cpu()
     return vectors, cut
+
+
+def shortened(checkpoint: Checkpoint, size: int) -> Checkpoint:
+    """Return the checkpoint with vectors of `size` numbers, their beginnings; 0: whole ones.
+
+    A model trained with --embed.sizes (Matryoshka) loses little by it. Raises ConfigError where vectors are shorter.
+    """
+    width = checkpoint.model.config.output_stack.width
+    if not 0 <= size <= width:
+        raise ConfigError(f"--size {size}: vectors of this model have {width} numbers; ask for 1 to {width}")
+    pooling = checkpoint.pooling or default_pooling(without_scores(checkpoint.model))
+    return replace(checkpoint, pooling=replace(pooling, size=size))
 
 
 def encode(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[int]]:
