@@ -68,7 +68,7 @@ def langmill(
         assert sum('"kind": "held_out"' in line for line in lines) == 1, "only the end is evaluated"
         model = package.load(folder / precision)
         begin = time.perf_counter()
-        answers = model.predict([row["text"] for row in dev])
+        answers = model.predict([row["text"] for row in dev], precision=precision)
         spent = time.perf_counter() - begin
         right = sum(answer.label == row["label"] for answer, row in zip(answers, dev))
         return {"training": result.seconds, "prediction": spent, "accuracy": right / len(dev)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,8 @@ class SentencePooling:
     """The vector is made one long."""
     tokens: int = 0
     """Of a text that are read; 0: as many as the model can."""
+    size: int = field(default=0, repr=False)
+    """Numbers of a vector, its beginning, that are kept; 0: all. It is asked for, never written beside a model."""
 
 
 def read_pooling(folder: Path) -> SentencePooling | None:

@@ -241,7 +241,10 @@ def match_names(
         elif not any(each.fullmatch(known) for each in ignored for known in (name, full)):
             matched[name] = tensor
     if left:
-        logger.warning("%d weights are not used, and a copy saved here lacks them: %s", len(left), some(left))
+        logger.warning(
+            "%d weights are not used unless a head takes them, else a copy saved here lacks them: %s",
+            *(len(left), some(left)),
+        )
     return matched
 
 

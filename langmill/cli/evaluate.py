@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import click
 
-from langmill.cli.options import encoding_option, reading_options
+from langmill.cli.options import precision_option, settings_options
+from langmill.training.settings import DataSettings
 
 
 @click.command("evaluate")
@@ -37,9 +38,6 @@ from langmill.cli.options import encoding_option, reading_options
     type=int,
     help="Language models: tokens from one window to the next.  [default: half the context]",
 )
-@click.option("--label-field", default="label", show_default=True, help="The column that holds the label.")
-@click.option("--pair-field", default="", help="The column that holds a second text.")
-@click.option("--separator", default="", help="What stands between several labels in one cell, such as ','.")
 @click.option(
     "--shots",
     type=click.IntRange(min=0),
@@ -70,14 +68,14 @@ from langmill.cli.options import encoding_option, reading_options
     show_default=True,
     help="Which examples are drawn for the prompt.",
 )
-@reading_options
-@encoding_option
+@settings_options(DataSettings, leave_out=("held_out",))
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     help="Also write a page: calibration, curves, confusions, the worst mistakes, likely wrong labels (classify).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@precision_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def evaluate(
     checkpoint: str,
@@ -87,9 +85,6 @@ def evaluate(
     references: bool,
     context: int | None,
     stride: int | None,
-    label_field: str,
-    pair_field: str,
-    separator: str,
     shots: int | None,
     template: str,
     label_words: str,
@@ -97,13 +92,11 @@ def evaluate(
     normalise: bool,
     chat: bool,
     seed: int,
-    boundary: str,
-    text_field: str,
-    encoding: str,
-    on_bad_row: str,
     report: Path | None,
     device: str,
+    precision: str,
     as_json: bool,
+    overrides: dict[str, Any],
 ) -> None:
     """Score CKPT on DATA (files, folders, globs) that it has not seen; with CKPT2, say which is better.
 
@@ -126,12 +119,12 @@ def evaluate(
     langmill evaluate smollm2 test.csv --shots 5 --calibrate
     """
     from langmill.checkpoint import gives_answers, is_checkpoint
-    from langmill.core.device import choose_device
+    from langmill.core.config import resolve
+    from langmill.core.device import choose_device, inference_products
     from langmill.evaluation.few_shot import FewShotSettings, evaluate_few_shot_files
     from langmill.evaluation.labelled import evaluate_answers
     from langmill.evaluation.prompts import read_label_words
     from langmill.evaluation.report import evaluate_language
-    from langmill.evaluation.texts import ReadingSettings
 
     if against is None and len(data) > 1 and is_checkpoint(data[0]):
         against, data = data[0], data[1:]
@@ -157,58 +150,47 @@ def evaluate(
         raise click.UsageError(
             "--context and --stride are of language models' scores on text; leave them out"
         )
-    reading = {
-        "text_field": text_field,
-        "pair_field": pair_field,
-        "label_field": label_field,
-        "separator": separator,
-        "encoding": encoding,
-        "on_bad_row": on_bad_row,
-    }
-    if few_shot:
-        result = evaluate_few_shot_files(
-            names,
-            data,
-            reading=reading,
-            train_data=train_data,
-            settings=FewShotSettings(
-                shots=shots or 0,
-                template=template,
-                label_words=read_label_words(label_words),
-                calibrate=calibrate,
-                normalise=normalise,
-                chat=chat,
-                seed=seed,
-            ),
-            device=choose_device(device),
-        )
-    elif answers:
-        result = evaluate_answers(
-            names,
-            data,
-            reading=reading,
-            train_data=train_data,
-            references=references,
-            device=choose_device(device),
-            report=report,
-        )
-    else:
-        texts = ReadingSettings(
-            cast(Literal["auto", "file", "line", "blank"], boundary),
-            text_field,
-            encoding,
-            cast(Literal["fail", "skip"], on_bad_row),
-        )
-        result = evaluate_language(
-            names,
-            data,
-            reading=texts,
-            train_data=train_data,
-            references=references,
-            context=context,
-            stride=stride,
-            device=choose_device(device),
-        )
+    reading = resolve(DataSettings, overrides)
+    place = choose_device(device)
+    with inference_products(place, precision):
+        if few_shot:
+            result = evaluate_few_shot_files(
+                names,
+                data,
+                reading=reading,
+                train_data=train_data,
+                settings=FewShotSettings(
+                    shots=shots or 0,
+                    template=template,
+                    label_words=read_label_words(label_words),
+                    calibrate=calibrate,
+                    normalise=normalise,
+                    chat=chat,
+                    seed=seed,
+                ),
+                device=place,
+            )
+        elif answers:
+            result = evaluate_answers(
+                names,
+                data,
+                reading=reading,
+                train_data=train_data,
+                references=references,
+                device=place,
+                report=report,
+            )
+        else:
+            result = evaluate_language(
+                names,
+                data,
+                reading=reading,
+                train_data=train_data,
+                references=references,
+                context=context,
+                stride=stride,
+                device=place,
+            )
     if as_json:
         click.echo(json.dumps(result.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
     else:

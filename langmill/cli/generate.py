@@ -51,6 +51,7 @@ def generate(
     from langmill.core.errors import CheckpointError
     from langmill.core.log import format_seconds, say
     from langmill.generation.generate import generate as generate_texts
+    from langmill.generation.generate import positions_of
     from langmill.generation.rules import token_rules
 
     sampling_settings({}, overrides)  # what is wrong is said before the model is loaded
@@ -58,6 +59,7 @@ def generate(
     loaded = load_checkpoint(checkpoint, device=choose_device(device))
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be generated")
+    positions_of(loaded.model)  # what cannot generate is refused before the prompt is printed
     settings = sampling_settings(loaded.generation, overrides)
     stream = len(texts) == 1 and not as_json
     if stream and loaded.model.config.encoder is None:

@@ -92,6 +92,15 @@ encoding_option = click.option(
 )
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="How matrices are multiplied; auto: in bfloat16 where the device has hardware for it, which is faster.",
+)
+
+
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import read_input, settings_options
+from langmill.cli.options import precision_option, read_input, settings_options
 from langmill.text.labelled_rows import LabelledSettings
 
 LEAVE_OUT = ("label_field", "tag_column", "tag_names", "separator")
@@ -36,12 +36,11 @@ LEAVE_OUT = ("label_field", "tag_column", "tag_names", "separator")
 @settings_options(LabelledSettings, leave_out=LEAVE_OUT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, mps  [default: auto]")
+@precision_option
 @click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="How matrices are multiplied; auto: in bfloat16 where the device has hardware for it, which is faster.",
+    "--size",
+    type=click.IntRange(min=1),
+    help="Vectors of texts: keep their first N numbers, as --embed.sizes trained.  [default: all]",
 )
 def predict(
     checkpoint: str,
@@ -53,6 +52,7 @@ def predict(
     as_json: bool,
     device: str,
     precision: str,
+    size: int | None,
     overrides: dict[str, Any],
 ) -> None:
     """Run the model in CHECKPOINT on TEXTS, or on the rows of files, which stay in order.
@@ -71,7 +71,7 @@ def predict(
     """
     from langmill.checkpoint import open_checkpoint
     from langmill.core.config import resolve
-    from langmill.core.device import choose_device, cpu_products, forward_products, training_dtype
+    from langmill.core.device import choose_device, inference_products
     from langmill.core.errors import CheckpointError, ConfigError, DataError
     from langmill.tasks import find_task, task_of
     from langmill.text.paths import kind_of
@@ -83,7 +83,6 @@ def predict(
     if not (texts or files):
         raise DataError('no text given; write it after the checkpoint: langmill predict CKPT "some text"')
     place = choose_device(device)
-    products = training_dtype(place, precision)
     loaded = open_checkpoint(checkpoint, device=place)
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be read")
@@ -92,7 +91,15 @@ def predict(
         raise ConfigError(
             f"{doer.name} answers texts and lines, no rows of files; give text, or --input FILE.txt"
         )
-    with cpu_products(products), forward_products(place, products):
+    if size is not None:
+        if doer.name != "embed":
+            raise ConfigError(
+                f"--size shortens vectors of texts; {checkpoint} is made for {doer.name}: leave it out"
+            )
+        from langmill.tasks.embed import shortened
+
+        loaded = shortened(loaded, size)
+    with inference_products(place, precision):
         answer_all(
             loaded,
             doer,

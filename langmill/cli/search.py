@@ -24,6 +24,7 @@ def search() -> None:
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder of the index."
 )
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens of the longest passage.  [default: 128]")
+@click.option("--size", type=click.IntRange(min=1), help="Numbers of a vector that are kept.  [default: all]")
 @click.option(
     "--text-field", default="text", show_default=True, help="The column of rows that holds the text."
 )
@@ -36,6 +37,7 @@ def index(
     paths: tuple[str, ...],
     output: Path,
     tokens: int | None,
+    size: int | None,
     text_field: str,
     on_bad_row: str,
     encoding: str,
@@ -56,6 +58,7 @@ def index(
         paths,
         output,
         tokens=tokens or 0,
+        size=size or 0,
         text_field=text_field,
         encoding=encoding,
         on_bad_row=cast(Literal["fail", "skip"], on_bad_row),

@@ -49,6 +49,8 @@ def training_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
 
     precision: "float32", "bfloat16", or "auto", which is bfloat16 where the device `has_bfloat16`.
     """
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(f"precision {precision!r} is unknown; use auto, float32 or bfloat16")
     if precision == "bfloat16" and not has_bfloat16(device):
         raise ConfigError(
             f"precision bfloat16 asked for, but {device} has no hardware for it; use auto or float32"
@@ -81,6 +83,14 @@ def rounds_products() -> bool:
 def forward_products(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Return the context of a forward pass whose products are in `dtype`: autocast, but on CPUs `cpu_products` does it."""
     return torch.autocast(device.type, dtype, enabled=device.type != "cpu" and dtype != torch.float32)
+
+
+@contextlib.contextmanager
+def inference_products(device: torch.device, precision: str = "auto") -> Iterator[None]:
+    """While this lasts, models without gradient multiply matrices in `precision`; see `training_dtype`."""
+    dtype = training_dtype(device, precision)
+    with cpu_products(dtype), forward_products(device, dtype):
+        yield
 
 
 def can_compile(device: torch.device) -> bool:

@@ -49,6 +49,27 @@ class World:
         for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients])):
             gradient.copy_(total.view_as(gradient))
 
+    def gather(self, value: Tensor) -> list[Tensor]:
+        """Return the `value` (n, …) of every process in order, each with an n of its own.
+
+        This process's own goes on having a gradient, the others' have none.
+        """
+        if self.size == 1:
+            return [value]
+        import torch
+        import torch.distributed as dist
+
+        counts = [torch.zeros(1, dtype=torch.long, device=value.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(value)], device=value.device))
+        longest = max(map(int, counts))
+        padded = value.new_zeros(longest, *value.shape[1:])
+        padded[: len(value)] = value.detach()
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        parts = [part[: int(count)] for part, count in zip(parts, counts)]
+        parts[self.rank] = value
+        return parts
+
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true in any process."""
         if self.size == 1:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from langmill.checkpoint import Checkpoint, load_checkpoint
-from langmill.core.config import Settings, resolve
+from langmill.core.config import Settings
 from langmill.core.errors import DataError
 from langmill.core.log import say, warn
 from langmill.evaluation.continuations import encode_continuations, score_continuations
@@ -67,7 +67,7 @@ def evaluate_few_shot_files(
     names: Sequence[str],
     data: Sequence[str],
     *,
-    reading: Mapping[str, Any],
+    reading: DataSettings,
     train_data: Sequence[str],
     settings: FewShotSettings,
     device: torch.device,
@@ -76,9 +76,8 @@ def evaluate_few_shot_files(
 
     train_data: where the examples of the prompt are drawn from; empty: from the data themselves.
     """
-    wanted = resolve(DataSettings, reading)
-    examples = read_examples(Classifying(), data, wanted)
-    train = read_examples(Classifying(), train_data, wanted) if train_data else []
+    examples = read_examples(Classifying(), data, reading)
+    train = read_examples(Classifying(), train_data, reading) if train_data else []
 
     def ask(name: str) -> TaskEvaluation:  # one after the other, so that two never lie in memory together
         return evaluate_few_shot(load_checkpoint(name, device=device), name, examples, train, settings)

@@ -156,7 +156,7 @@ def evaluate_answers(
     names: Sequence[str],
     data: Sequence[str],
     *,
-    reading: Mapping[str, Any],
+    reading: DataSettings,
     train_data: Sequence[str],
     references: bool,
     device: torch.device,
@@ -164,10 +164,9 @@ def evaluate_answers(
 ) -> TaskEvaluation:
     """Evaluate the checkpoint `names[0]`, whose model has a head, on labelled data; a second one is compared with it.
 
-    reading: settings of how rows are read, as in `DataSettings`. train_data: what baselines learn from; empty: what the
+    train_data: what baselines learn from; empty: what the
     run of the first checkpoint was trained on. report: where to write a page about a classifier's mistakes.
     """
-    settings = resolve(DataSettings, reading)
     opened = open_checkpoint(names[0], device=device)
     need_tokenizer(opened)
     task: Any = find_task(task_of(opened.model))
@@ -175,7 +174,7 @@ def evaluate_answers(
         raise ConfigError(f"--report is of classifiers; {names[0]} is made for {task.name}: leave it out")
     if report is not None and getattr(opened.model.config, "head", None) is None:
         raise ConfigError(f"--report: {names[0]} gives no labels, of which the page tells; leave it out")
-    examples = read_examples(task, data, settings)
+    examples = read_examples(task, data, reading)
     result = evaluate_task(names[0], task, opened, examples)
     for name in names[1:]:
         other = open_checkpoint(name, device=device)
@@ -188,7 +187,7 @@ def evaluate_answers(
     if references:
         learned: tuple[Sequence[Any], str] = (), ""
         if getattr(task, "baselines_learn", True):
-            learned = training_examples(member_names(names[0])[0], task, train_data, settings)
+            learned = training_examples(member_names(names[0])[0], task, train_data, reading)
         result = add_baselines(result, task, opened, examples, learned)
     seen = [note for each in member_names(names[0]) for note in overlap_note(run_data(each), data, names[0])]
     result = replace(result, notes=(*result.notes, *dict.fromkeys(seen)))

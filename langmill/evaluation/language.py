@@ -18,12 +18,13 @@ from torch import nn
 
 from langmill.checkpoint import Checkpoint
 from langmill.core.errors import CheckpointError, DataError
-from langmill.evaluation.texts import ReadingSettings, read_texts
+from langmill.evaluation.texts import read_texts
 from langmill.evaluation.windows import Floats, Reach, Report, choose_reach, document_logprobs
 from langmill.metrics.bootstrap import LEVEL, MINIMUM_UNITS, RESAMPLES, PairedDifference, paired_interval
 from langmill.metrics.language import BLOCK_TOKENS, LanguageScore, Totals, block_totals, language_score
 from langmill.text.documents import ReadReport, cut_parts, plural
 from langmill.tokens.tokenizer import Tokenizer
+from langmill.training.settings import DataSettings
 
 ROUND_TRIP_CHARACTERS = 1_000_000
 """So much of the text, at most, is decoded again to see whether the tokenizer loses any of it."""
@@ -101,7 +102,7 @@ def evaluate_files(
     checkpoint: Checkpoint,
     paths: Sequence[str | Path],
     *,
-    reading: ReadingSettings | None = None,
+    reading: DataSettings | None = None,
     context: int | None = None,
     stride: int | None = None,
     read: ReadReport | None = None,

@@ -15,10 +15,11 @@ from langmill.checkpoint import Checkpoint, load_checkpoint
 from langmill.core.log import say
 from langmill.evaluation.language import TextScore, compare, evaluate_texts, need_tokenizer
 from langmill.evaluation.references import Reference, ngram_reference, xz_each, xz_together
-from langmill.evaluation.texts import ReadingSettings, Texts, TrainingData, named_data, read_texts, run_data
+from langmill.evaluation.texts import Texts, TrainingData, named_data, read_texts, run_data
 from langmill.evaluation.verdict import difference_tree, verdict
 from langmill.metrics.bootstrap import PairedDifference
 from langmill.text.documents import ReadReport, plural
+from langmill.training.settings import DataSettings
 
 LINE_SECONDS = 5.0
 """Time between lines of progress."""
@@ -98,7 +99,7 @@ def evaluate_language(
     names: Sequence[str],
     data: Sequence[str],
     *,
-    reading: ReadingSettings,
+    reading: DataSettings,
     train_data: Sequence[str],
     references: bool,
     context: int | None,

@@ -30,7 +30,7 @@ from langmill.core.files import atomic_write
 from langmill.core.log import say, warn
 from langmill.evaluation.labelled import aligned, read_examples
 from langmill.evaluation.report import score_checkpoint
-from langmill.evaluation.texts import RUN_FILE, ReadingSettings, read_texts
+from langmill.evaluation.texts import RUN_FILE, read_texts
 from langmill.models.bag import BagClassifier
 from langmill.models.families.recurrent import RECURRENT
 from langmill.models.ngram_decoder import NgramDecoder
@@ -203,10 +203,7 @@ def scorer(like: Checkpoint, data: Sequence[str], settings: DataSettings) -> tup
     """Return functions from a checkpoint of the kind of `like` to its main figure on data, and one that settles it by them."""
     name = task_of(like.model)
     if name == "lm":
-        reading = ReadingSettings(
-            settings.boundary, settings.text_field, settings.encoding, settings.on_bad_row
-        )
-        texts = read_texts(data, reading=reading)
+        texts = read_texts(data, reading=settings)
 
         def bits(checkpoint: Checkpoint, name: str) -> Measured:
             return Measured("bits/byte", score_checkpoint(checkpoint, name, texts).bits_per_byte, rises=False)

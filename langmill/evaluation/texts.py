@@ -12,20 +12,10 @@ from langmill.core.errors import DataError
 from langmill.tasks.corpus import Corpus, texts
 from langmill.text.documents import ReadReport
 from langmill.text.paths import expand
-from langmill.text.readers import Boundary, OnBadRow, read_documents
+from langmill.text.readers import read_documents
 from langmill.training.settings import DataSettings
 
 RUN_FILE = "run.yaml"
-
-
-@dataclass(frozen=True)
-class ReadingSettings:
-    """How files become documents; see `langmill.text.readers`."""
-
-    boundary: Boundary = "auto"
-    text_field: str = "text"
-    encoding: str = "utf-8"
-    on_bad_row: OnBadRow = "fail"
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class Texts:
 
 
 def read_texts(
-    paths: Sequence[str | Path], *, reading: ReadingSettings | None = None, report: ReadReport | None = None
+    paths: Sequence[str | Path], *, reading: DataSettings | None = None, report: ReadReport | None = None
 ) -> Texts:
     """Read every document of `paths`, the parts of long ones joined. Raises DataError where there is none."""
     report = ReadReport() if report is None else report
@@ -54,10 +44,10 @@ def read_texts(
 
 
 def open_documents(
-    paths: Sequence[str | Path], *, reading: ReadingSettings | None = None, report: ReadReport | None = None
+    paths: Sequence[str | Path], *, reading: DataSettings | None = None, report: ReadReport | None = None
 ) -> Iterator[Any]:
     """Yield the documents of `paths`, read as `reading` says."""
-    reading = reading or ReadingSettings()
+    reading = reading or DataSettings()
     return read_documents(
         paths,
         boundary=reading.boundary,
@@ -76,7 +66,7 @@ class TrainingData:
     """Files, folders or globs; empty: not known."""
     corpus: Corpus | None = field(default=None, compare=False)
     """The run's own corpus, with its split; None for files that the user names."""
-    reading: ReadingSettings = ReadingSettings()
+    reading: DataSettings = field(default_factory=DataSettings)
     why_not: str = ""
     """Why the text is not known."""
 
@@ -107,10 +97,10 @@ class TrainingData:
         return [str(path) for path in expand(paths) if path.resolve() in own]
 
 
-def named_data(paths: Sequence[str], *, reading: ReadingSettings | None = None) -> TrainingData:
+def named_data(paths: Sequence[str], *, reading: DataSettings | None = None) -> TrainingData:
     """Return training data that the user names. Raises DataError when a path is missing."""
     expand(paths)
-    return TrainingData(tuple(paths), reading=reading or ReadingSettings())
+    return TrainingData(tuple(paths), reading=reading or DataSettings())
 
 
 def run_data(folder: str | Path) -> TrainingData:

@@ -165,7 +165,7 @@ def generate(
     short = [row for row in rows if row.limit < settings.max_tokens and row.finish_reason == "length"]
     if short:
         warn(
-            f"{len(short)} of {len(rows)} texts ended with the model's context of {_positions(model)} tokens, "
+            f"{len(short)} of {len(rows)} texts ended with the model's context of {positions_of(model)} tokens, "
             f"before max_tokens ({settings.max_tokens})"
         )
     return [results[index] for index in range(len(rows))]
@@ -192,7 +192,8 @@ def prompt_ids(tokenizer: TextCodec, prompt: str | list[int]) -> list[int]:
     return [start]
 
 
-def _positions(model: Transformer) -> int:
+def positions_of(model: Transformer) -> int:
+    """Return how many tokens a text may have, or raise ConfigError where the model generates none."""
     if model.config.decoder is None:
         raise ConfigError("an encoder does not generate text; fill in masked tokens with `langmill predict`")
     if not model.config.has_output:
@@ -217,7 +218,7 @@ def _make_rows(
     rules: TokenRules,
     on_text: Callable[[str], None] | None,
 ) -> list[_Row]:
-    positions = _positions(model)
+    positions = positions_of(model)
     rows: list[_Row] = []
     copies: Counter[tuple[int, ...]] = Counter()
     for index, given in enumerate(cast(Sequence[str | list[int]], prompts)):

@@ -19,6 +19,7 @@ import numpy as np
 
 from langmill.core.errors import DataError
 from langmill.metrics.classification import Integers, ScoreTable, need_examples, score_table
+from langmill.text.labelled_tags import marked_spans
 
 Scheme = Literal["BIO", "IOB1", "BIOES", "BMES", "BILOU"]
 UNNAMED = "_"
@@ -54,14 +55,7 @@ def tags_to_spans(tags: Sequence[str], *, strict: Scheme | None = None) -> list[
     """
     if strict:
         return _strict_spans([_parse(tag, _PREFIXES[strict]) for tag in tags], strict)
-    parsed = [_parse(tag, "BIESMLU") for tag in tags]
-    spans, begin = [], 0
-    for at, (one, other) in enumerate(itertools.pairwise([_OUTSIDE, *parsed, _OUTSIDE])):
-        if one[0] in "ESO" or other[0] in "BSO" or one[1] != other[1]:  # no span goes on here
-            if one[0] != "O":
-                spans.append(Span(begin, at, one[1]))
-            begin = at
-    return spans
+    return [Span(*each) for each in marked_spans(_parse(tag, "BIESMLU") for tag in tags)]
 
 
 def spans_to_tags(spans: Iterable[tuple[int, int, str]], length: int, scheme: Scheme) -> list[str]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from langmill.core.errors import CheckpointError
 from langmill.models.cache import Cache
 from langmill.models.config import StackConfig, TransformerConfig
-from langmill.models.fused import add_norm, attend, gate, gelu_tanh, recomputing, rotate_heads, usable
+from langmill.models.fused import add_norm, attend, gate, gelu_tanh, linear, recomputing, rotate_heads, usable
 from langmill.models.positions import RelativeBias, rotary_rates, rotary_table, sinusoids
 from langmill.models.protocol import STATES_ONLY, score_texts
 from langmill.models.view import Kept, View
@@ -66,24 +66,24 @@ class Attention(nn.Module):
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return what queries find at the places of x (B, S, D), each (B, K, S, C)."""
-        key = rotate_heads(self.heads(self.key(x)), self.key_norm, rotary)
-        return key, self.heads(self.value(x)).transpose(1, 2)
+        key = rotate_heads(self.heads(linear(self.key, x)), self.key_norm, rotary)
+        return key, self.heads(linear(self.value, x)).transpose(1, 2)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        query = rotate_heads(self.heads(self.query(x)), self.query_norm, view.rotary)  # (B, H, T, C)
+        query = rotate_heads(self.heads(linear(self.query, x)), self.query_norm, view.rotary)  # (B, H, T, C)
         key, value = self.keys_and_values(x, view.rotary)  # (B, K, T, C)
         if view.kept is not None:  # x is (1, P, D): tokens meet here only, in rows
             query, key, value = (
                 view.kept.put(part.transpose(1, 2)).transpose(1, 2) for part in (query, key, value)
             )
-            return self.output(view.kept.take(self.look(query, key, value, view.mask, view.causal)))
+            return linear(self.output, view.kept.take(self.look(query, key, value, view.mask, view.causal)))
         if view.cache is not None:
             key, value = view.cache.append(self.layer, key, value)  # (B, K, S, C)
-        return self.output(self.look(query, key, value, view.mask, view.causal))
+        return linear(self.output, self.look(query, key, value, view.mask, view.causal))
 
     def across(self, x: Tensor, view: View) -> Tensor:
         """Attend to the encoder's states. Rows of x that share a text (M of B) are one batch of queries."""
-        query = rotate_heads(self.heads(self.query(x)), self.query_norm, None)  # (B, H, T, C)
+        query = rotate_heads(self.heads(linear(self.query, x)), self.query_norm, None)  # (B, H, T, C)
         if view.memory is None:
             assert view.cache is not None and view.cache.memory, (
                 "a decoder with cross-attention needs `memory`"
@@ -98,7 +98,7 @@ class Attention(nn.Module):
         if rows != texts:
             query = query.unflatten(0, (texts, -1)).transpose(1, 2).flatten(2, 3)  # (M, H, B / M · T, C)
         y = self.look(query, key, value, mask, False)
-        return self.output(y if rows == texts else y.reshape(rows, tokens, -1))
+        return linear(self.output, y if rows == texts else y.reshape(rows, tokens, -1))
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """Return what the queries (B, H, T, C) gather, (B, T, H * C)."""
@@ -118,10 +118,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
-            return self.down(self.activation(self.up(x)))
+            if self.activation is F.gelu:
+                return linear(self.down, linear(self.up, x, gelu=True))
+            return linear(self.down, self.activation(linear(self.up, x)))
         if self.activation is F.silu:
-            return self.down(gate(self.gate(x), self.up(x)))
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+            return linear(self.down, gate(linear(self.gate, x), linear(self.up, x)))
+        return linear(self.down, self.activation(linear(self.gate, x)) * linear(self.up, x))
 
 
 class Block(nn.Module):

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from langmill.batches.labelled import LabelledBatch
 from langmill.batches.text_pairs import PairBatch
+from langmill.core.distributed import World
 
 Encode = Callable[[LabelledBatch], Tensor]
 """From a batch of texts to their vectors, (B, D)."""
+ALONE = World()
 
 
 def known_pairs(texts: Tensor, candidates: Tensor) -> Tensor:
@@ -74,7 +76,13 @@ def cosines(one: Tensor, other: Tensor) -> Tensor:
 
 
 def contrastive(
-    encode: Encode, batch: PairBatch, *, temperature: float, symmetric: bool, sizes: Sequence[int] = ()
+    encode: Encode,
+    batch: PairBatch,
+    *,
+    temperature: float,
+    symmetric: bool,
+    sizes: Sequence[int] = (),
+    here: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of a batch: `cosent` where scores are known, else `info_nce` with all of the batch as negatives.
 
@@ -83,20 +91,32 @@ def contrastive(
 
     A batch that is more than one forward pass is read in parts of which only the vectors are kept, and read once more
     on the way back: the memory of one part, the gradient of the whole (GradCache: Gao et al. 2021, arXiv:2101.06983).
+
+    here: several processes are one batch. Each computes the loss of all their vectors, of which its own have gradients;
+    summed over the processes, these are the gradient of the whole. Of the loss each returns its share.
     """
-    vectors = read_parts(encode, batch.texts, batch.rows)
-    candidates = read_parts(encode, batch.candidates, batch.rows)
-    known = known_pairs(batch.texts.targets, batch.candidates.targets)
+    count = len(batch.texts.targets)
+    vectors = torch.cat(here.gather(read_parts(encode, batch.texts, batch.rows)))
+    parts = read_parts(encode, batch.candidates, batch.rows)
+    # The texts that belong come first, of all processes, then those that do not.
+    candidates = torch.cat(here.gather(parts[:count]) + here.gather(parts[count:]))
+    targets = batch.candidates.targets
+    known = known_pairs(
+        torch.cat(here.gather(batch.texts.targets)),
+        torch.cat(here.gather(targets[:count]) + here.gather(targets[count:])),
+    )
+    scores = None if batch.scores is None else torch.cat(here.gather(batch.scores))
     total = vectors.new_zeros(())
     widths = (*sizes, vectors.shape[1])
     for width in widths:
         one, other = vectors[:, :width], candidates[:, :width]
-        if batch.scores is not None:
-            loss, _ = cosent(one, other, batch.scores, temperature=temperature)
+        if scores is not None:
+            loss, _ = cosent(one, other, scores, temperature=temperature)
         else:
             loss, _ = info_nce(one, other, known, temperature=temperature, symmetric=symmetric)
         total = total + loss / len(widths)
-    return total, torch.tensor(len(vectors), device=total.device)
+    share = total.detach() / here.size
+    return total - total.detach() + share, torch.tensor(count, device=total.device)
 
 
 def read_parts(encode: Encode, batch: LabelledBatch, rows: int) -> Tensor:

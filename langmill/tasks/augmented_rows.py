@@ -24,6 +24,7 @@ from langmill.text.augment import Changes, Passage, Span, may_change, passage, r
 from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import BEGINS, ENDS, place_of
 from langmill.text.labelled_rows import BadRow
+from langmill.text.labelled_tags import shape_of, tagged_spans
 from langmill.text.paths import kind_of, split_ending
 from langmill.text.readers import OnBadRow, read_documents
 from langmill.text.rows import Row, whole_rows
@@ -328,19 +329,9 @@ def new_rows(each: Passage, number: int, word: str, row: tuple[str, ...]) -> Col
 
 def entities(rows: Columns) -> list[tuple[str, ...]]:
     """Return the entities of a sentence, as BIO, IO or BMES tags tell: kind and tokens of each."""
-    out: list[tuple[str, ...]] = []
-    open_kind = ""
-    for row in rows:
-        head, _, kind = row[-1].partition("-")
-        if head == "O":
-            open_kind = ""
-            continue
-        kind = kind or head
-        if head in ("B", "S", "U") or open_kind != kind:
-            out.append((kind,))
-        out[-1] = (*out[-1], row[0])
-        open_kind = "" if head in ("E", "S", "L", "U") else kind
-    return out
+    tags = [row[-1] for row in rows]
+    found = tagged_spans(tags, shape_of(tags))
+    return [(kind, *(row[0] for row in rows[begin:end])) for begin, end, kind in found]
 
 
 def check_task(task: str) -> None:

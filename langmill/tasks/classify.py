@@ -35,7 +35,7 @@ from langmill.tasks.ensembles import mean_classes
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.lm import LanguageModelling
 from langmill.tasks.mlm import MaskedLanguageModelling
-from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.practice import SCORE_TOKENS
 from langmill.text.documents import ReadReport, plural
 from langmill.text.labelled import ClassExample, read_classes
 from langmill.text.labelled_rows import LabelledSettings
@@ -313,7 +313,7 @@ class Classifying:
         encoded, cut = encode_texts(texts, tokenizer, limit=limit, segments=stack.segments > 1)
         rows = [LabelledRow(ids, np.array(0), kinds) for ids, kinds in encoded]
         found: list[Any] = [None] * len(rows)
-        for numbers, _, scores in score_rows(model, rows, micro_tokens=MICRO_TOKENS[device_of(model).type]):
+        for numbers, _, scores in score_rows(model, rows, micro_tokens=SCORE_TOKENS[device_of(model).type]):
             for number, row in zip(numbers, scores.cpu().numpy()):
                 found[number] = row
         return found, cut

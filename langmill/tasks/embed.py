@@ -20,12 +20,13 @@ from langmill.batches.text_pairs import PairBatch, PairRow, collate_pairs
 from langmill.checkpoint import Checkpoint
 from langmill.checkpoint.sentences import SentencePooling
 from langmill.core.device import choose_device
+from langmill.core.distributed import World
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import say, warn
 from langmill.models.heads import pool
 from langmill.models.initialise import without_scores
 from langmill.models.protocol import device_of
-from langmill.objectives.contrastive import contrastive
+from langmill.objectives.contrastive import ALONE, contrastive
 from langmill.tasks.assessment import Assessment
 from langmill.tasks.base import Lesson, Request, Text, Use, single_texts
 from langmill.tasks.classify import Classifying, encode_texts
@@ -41,7 +42,7 @@ from langmill.tasks.labelled import (
 )
 from langmill.tasks.lessons import Material, make_lesson
 from langmill.tasks.mlm import MaskedLanguageModelling
-from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.practice import MICRO_TOKENS, SCORE_TOKENS
 from langmill.tasks.retrieval import assess_pairs, kind_of_pairs, tfidf_baseline, unit
 from langmill.text.documents import ReadReport
 from langmill.text.labelled import ClassExample, read_classes
@@ -98,13 +99,25 @@ def vectors_of(
     encoded, cut = encode_texts([(text,) for text in texts], tokenizer, limit=limit, segments=False)
     rows = [LabelledRow(ids, np.array(0)) for ids, _ in encoded]
     device = device_of(model)
-    micro_tokens = MICRO_TOKENS[device.type]
-    vectors = np.zeros((len(rows), model.config.output_stack.width), np.float32)
+    micro_tokens = SCORE_TOKENS[device.type]
+    vectors = np.zeros((len(rows), pooling.size or model.config.output_stack.width), np.float32)
     for numbers in by_length(rows, micro_tokens=micro_tokens):
         batch = collate([rows[n] for n in numbers], micro_tokens=micro_tokens).to(device)
-        found = text_vectors(model, pooling, batch)
+        found = text_vectors(model, pooling, batch)[:, : vectors.shape[1]]
         vectors[numbers] = (nn.functional.normalize(found, dim=1) if pooling.normalise else found).cpu()
     return vectors, cut
+
+
+def shortened(checkpoint: Checkpoint, size: int) -> Checkpoint:
+    """Return the checkpoint with vectors of `size` numbers, their beginnings; 0: whole ones.
+
+    A model trained with --embed.sizes (Matryoshka) loses little by it. Raises ConfigError where vectors are shorter.
+    """
+    width = checkpoint.model.config.output_stack.width
+    if not 0 <= size <= width:
+        raise ConfigError(f"--size {size}: vectors of this model have {width} numbers; ask for 1 to {width}")
+    pooling = checkpoint.pooling or default_pooling(without_scores(checkpoint.model))
+    return replace(checkpoint, pooling=replace(pooling, size=size))
 
 
 def encode(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[int]]:
@@ -195,8 +208,6 @@ class Embedding:
                 "texts without pairs: each is to be told from the others as another dropout shows it (SimCSE)"
             )
             settings = with_dropout(settings, source)
-        if request.here.size > 1:
-            say("a pair's negatives are those of its own process: each sees its share of the batch alone")
         tokenizer = open_words(request, corpus, settings, source, self)
         checkpoint, pooling = self.start(settings, source)
         seed_everything(settings.seed)
@@ -210,7 +221,7 @@ class Embedding:
         material = Material(
             rows,
             collate=partial(collate_pairs, micro_tokens=micro_tokens),
-            objective=partial(self.objective, pooling),
+            objective=partial(self.objective, pooling, here=request.here),
             evaluate=self.quick_evaluation(corpus.held_out, tokenizer, pooling, batch),
             rises=kind_of_pairs(corpus.held_out) != "single",
             make=partial(new_body, self, tokenizer),
@@ -246,14 +257,17 @@ class Embedding:
         pooling = replace(usual, pooling=usual.pooling if asked == "auto" else asked, tokens=limit)
         return checkpoint and replace(checkpoint, pooling=pooling), pooling
 
-    def objective(self, pooling: SentencePooling, model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """Return (loss_sum, count) of a batch."""
+    def objective(
+        self, pooling: SentencePooling, model: Any, batch: PairBatch, *, here: World = ALONE
+    ) -> tuple[Tensor, Tensor]:
+        """Return (loss_sum, count) of a batch, of which each of several processes has its part."""
         return contrastive(
             partial(text_vectors, model, pooling),
             batch,
             temperature=self.settings.temperature,
             symmetric=self.settings.symmetric,
             sizes=self.settings.sizes,
+            here=here,
         )
 
     def quick_evaluation(

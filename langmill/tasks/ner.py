@@ -30,7 +30,7 @@ from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.classify import Classifying
 from langmill.tasks.ensembles import mean_tags
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
-from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.practice import SCORE_TOKENS
 from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.tasks.taggers import CRF, TAGGER, WITHOUT_CRF, choose_model
 from langmill.tasks.tags import (
@@ -259,7 +259,7 @@ class Tagging:
             places, [None] * len(places), tokenizer.around, limit=limit, segments=stack.segments > 1
         )
         found: list[Any] = [None] * len(rows.rows)
-        micro_tokens = MICRO_TOKENS[device_of(model).type]
+        micro_tokens = SCORE_TOKENS[device_of(model).type]
         for numbers, _, scores in score_rows(model, rows.rows, micro_tokens=micro_tokens, by_token=True):
             for number, row in zip(numbers, scores.cpu().numpy()):
                 found[number] = row

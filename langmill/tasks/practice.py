@@ -20,6 +20,8 @@ from langmill.training.settings import ModelSettings
 
 MICRO_TOKENS = {"cpu": 8192, "cuda": 65_536, "mps": 8192}
 """Tokens in one forward pass when --micro-batch does not say."""
+SCORE_TOKENS = {**MICRO_TOKENS, "cpu": 2048}
+"""The same where nothing is learned: so much of a layer's work stays in a processor's cache."""
 
 
 def sizes_of(settings: ModelSettings) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.ensembles import mean_answers
 from langmill.tasks.labelled import LONGEST_TOKENS, Encoded, prepare, score_rows
 from langmill.tasks.mlm import MaskedLanguageModelling
-from langmill.tasks.practice import MICRO_TOKENS
+from langmill.tasks.practice import SCORE_TOKENS
 from langmill.tasks.qa_answers import THRESHOLD, Answer, answer_of, assess_answers, best_threshold
 from langmill.tasks.qa_baseline import window_baseline
 from langmill.tasks.qa_windows import (
@@ -166,7 +166,7 @@ class QuestionAnswering:
         windows = cut_windows(examples, tokenizer, limit=limit, segments=stack.segments > 1)
         for note in windows.notes:
             warn(note)
-        micro_tokens = MICRO_TOKENS[device_of(model).type]
+        micro_tokens = SCORE_TOKENS[device_of(model).type]
         batches = score_rows(model, windows.rows, micro_tokens=micro_tokens)
         rows = ((n, row) for numbers, _, got in batches for n, row in zip(numbers, got.cpu().numpy()))
         return candidates_of(windows, examples, rows)

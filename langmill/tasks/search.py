@@ -22,7 +22,7 @@ from langmill.core.errors import CheckpointError, ConfigError, DataError
 from langmill.core.files import atomic_folder, digest, read_json, write_json
 from langmill.core.log import say
 from langmill.tasks import task_of
-from langmill.tasks.embed import encode
+from langmill.tasks.embed import encode, shortened
 from langmill.tasks.retrieval import unit
 from langmill.text.documents import ReadReport, plural
 from langmill.text.paths import expand
@@ -199,6 +199,7 @@ def build_index(
     folder: Path,
     *,
     tokens: int = 0,
+    size: int = 0,
     text_field: str = "text",
     encoding: str = "utf-8",
     on_bad_row: OnBadRow = "fail",
@@ -207,11 +208,12 @@ def build_index(
 ) -> IndexReport:
     """Write an index of the passages of files to a folder; what an index there knows of unchanged files is kept.
 
-    name: of the checkpoint. tokens: of the longest passage; 0: PASSAGE_TOKENS. overwrite: read all files anew.
+    name: of the checkpoint. tokens: of the longest passage; 0: PASSAGE_TOKENS. size: numbers of a vector; 0: all.
+    overwrite: read all files anew.
 
     Raises DataError where the folder holds something else, or an index by another model or settings.
     """
-    checkpoint = open_embedder(name, device=device)
+    checkpoint = shortened(open_embedder(name, device=device), size)
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
     limit = checkpoint.model.config.output_stack.max_positions
@@ -227,6 +229,7 @@ def build_index(
         "checkpoint": str(Path(name).resolve()) if Path(name).exists() else name,
         "fingerprint": fingerprint(checkpoint),
         "tokens": tokens,
+        "size": size,
         "reading": reading,
     }
     known = known_files(folder, checkpoint, facts, overwrite=overwrite)
@@ -244,7 +247,7 @@ def build_index(
         raise DataError(f"{', '.join(paths)}: no text to search; {report}")
     new = [passage.text for passages, vectors in kept if vectors is None for passage in passages]
     fresh = iter(encode_all(checkpoint, new))
-    width = checkpoint.model.config.output_stack.width
+    width = size or checkpoint.model.config.output_stack.width
     blocks = [
         np.array([next(fresh) for _ in passages], np.float32).reshape(-1, width)
         if vectors is None
@@ -267,10 +270,10 @@ def known_files(
         return {}
     index = Index.open(folder)
     index.check(checkpoint)
-    for key in ("tokens", "reading"):
-        if index.facts[key] != facts[key]:
+    for key in ("tokens", "size", "reading"):
+        if (was := index.facts.get(key, 0)) != facts[key]:
             raise DataError(
-                f"{folder}: was made with {key} {index.facts[key]}, not {facts[key]}; pass the same, or --overwrite"
+                f"{folder}: was made with {key} {was}, not {facts[key]}; pass the same, or --overwrite"
             )
     passages, vectors = list(index.passages()), index.vectors()
     found, begin = {}, 0
@@ -344,6 +347,7 @@ def search(
     Raises DataError where the index was made by another model.
     """
     index.check(checkpoint)
+    checkpoint = shortened(checkpoint, index.facts.get("size", 0))
     scores, numbers = top_k(unit(encode(checkpoint, questions)[0]), index.vectors(), count)
     wanted = set(numbers.ravel().tolist())
     found = {number: each for number, each in enumerate(index.passages()) if number in wanted}

@@ -62,18 +62,25 @@ def shape_of(tags: Iterable[str]) -> Shape:
 
 
 def tagged_spans(tags: Sequence[str], shape: Shape = "prefixed") -> list[tuple[int, int, str]]:
-    """Return (first token, behind the last, label) of each span, by the rules of conlleval.
+    """Return (first token, behind the last, label) of each span; see `marked_spans`.
 
-    A span begins at B, S or U, at any tag behind O or behind E, S or L, and where the label changes; so all schemes
-    are read alike, and a broken one (I behind O) as it is meant. Raises BadRow for a tag of another shape.
+    Raises BadRow for a tag of another shape.
 
     >>> tagged_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
     [(0, 2, 'PER'), (3, 4, 'LOC'), (4, 5, 'LOC')]
     """
+    return marked_spans(_marked(tag, shape) for tag in tags)
+
+
+def marked_spans(marks: Iterable[tuple[str, str]]) -> list[tuple[int, int, str]]:
+    """Return (first token, behind the last, label) of each span of (mark, label) pairs, by the rules of conlleval.
+
+    A span begins at B, S or U, at any tag behind O or behind E, S or L, and where the label changes; so all schemes
+    are read alike, and a broken one (I behind O) as it is meant.
+    """
     out: list[tuple[int, int, str]] = []
     open_label: str | None = None
-    for place, tag in enumerate(tags):
-        mark, label = _marked(tag, shape)
+    for place, (mark, label) in enumerate(marks):
         if mark == "O":
             open_label = None
         elif mark in "BSU" or label != open_label:

@@ -77,8 +77,12 @@ class WordReport:
     """What was read, in one line."""
 
 
-def write_words(paths: Sequence[str], settings: WordSettings, stream: IO[bytes]) -> WordReport:
+def write_words(
+    paths: Sequence[str], settings: WordSettings, stream: IO[bytes], *, segment: Segmenter | None = None
+) -> WordReport:
     """Write the words of texts with spaces between them, a sentence a line; a sentence without a word is left out.
+
+    segment: cuts Chinese; by default a dictionary.
 
     Raises DataError with file:line, ConfigError for settings that do not go together.
     """
@@ -87,10 +91,12 @@ def write_words(paths: Sequence[str], settings: WordSettings, stream: IO[bytes])
         raise ConfigError("--phrases and --learn-phrases: phrases are read or learned; give one of them")
     if settings.tags and (settings.phrases or settings.learn_phrases):
         raise ConfigError("--tags does not go together with phrases, whose words have no tag in common")
+    if settings.dictionary:
+        segment = dictionary_segmenter(settings.dictionary)
     phrases = load_phrases(settings.phrases) if settings.phrases else None
     if settings.learn_phrases:
         phrases = learn_phrases(
-            (line.words for line in word_lines(paths, settings, ReadReport())),
+            (line.words for line in word_lines(paths, settings, ReadReport(), segment)),
             measure=settings.measure,
             threshold=settings.threshold,
             min_count=settings.min_count,
@@ -101,7 +107,7 @@ def write_words(paths: Sequence[str], settings: WordSettings, stream: IO[bytes])
     if settings.tags:
         found = tagged_lines(paths, settings, languages, read)
     else:
-        found = finished(word_lines(paths, settings, read), phrases, languages)
+        found = finished(word_lines(paths, settings, read, segment), phrases, languages)
     for words, labels in found:
         words = ngrams(words, settings.ngrams) if settings.ngrams > 1 else words
         if words:
@@ -121,9 +127,10 @@ def finished(found: Iterable[Line], phrases: Phrases | None, languages: Sequence
         yield Line(remove_stop_words(words, languages=languages) if languages else words, labels)
 
 
-def word_lines(paths: Sequence[str], settings: WordSettings, report: ReadReport) -> Iterator[Line]:
+def word_lines(
+    paths: Sequence[str], settings: WordSettings, report: ReadReport, segment: Segmenter | None
+) -> Iterator[Line]:
     """Yield the words of each sentence, or of each text that has a label."""
-    segment: Segmenter | None = dictionary_segmenter(settings.dictionary) if settings.dictionary else None
     documents = read_documents(
         paths,
         text_field=settings.text_field,

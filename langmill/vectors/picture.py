@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,28 +11,12 @@ from numpy.typing import NDArray
 
 from langmill.core.errors import ConfigError, DataError, MissingDependencyError
 from langmill.core.files import atomic_write
-from langmill.core.log import say, warn
+from langmill.core.log import say
+from langmill.core.page import all_scripts
 from langmill.vectors.query import vectors_of
 from langmill.vectors.table import WordVectors, unit
 
 Projection = Literal["pca", "tsne", "umap"]
-CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "Source Han Sans CN",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "Droid Sans Fallback",
-    "Microsoft YaHei",
-    "SimHei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Heiti TC",
-    "Arial Unicode MS",
-)
-"""Fonts with Chinese characters, as Linux, Windows and macOS name them."""
 MISSING = "a picture needs {}; pip install 'langmill[viz]'"
 
 
@@ -104,36 +87,26 @@ def principal_components(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 def draw_png(path: Path, words: Sequence[str], points: NDArray[np.float64], title: str) -> None:
     """Draw words beside their points."""
     try:
-        from matplotlib import font_manager
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(MISSING.format("matplotlib")) from error
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = [name for name in CJK_FONTS if name in installed]
-    figure = Figure(figsize=(14, 10), layout="constrained")
-    axes = figure.add_subplot()
-    axes.scatter(points[:, 0], points[:, 1], s=6)
-    for word, (x, y) in zip(words, points, strict=True):
-        axes.annotate(
-            word.replace("$", r"\$"),
-            (x, y),
-            xytext=(2, 2),
-            textcoords="offset points",
-            fontsize=8,
-            family=["DejaVu Sans", *fonts],
-        )
-    axes.set_title(title)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with all_scripts(path):
+        figure = Figure(figsize=(14, 10), layout="constrained")
+        axes = figure.add_subplot()
+        axes.scatter(points[:, 0], points[:, 1], s=6)
+        for word, (x, y) in zip(words, points, strict=True):
+            axes.annotate(
+                word.replace("$", r"\$"),
+                (x, y),
+                xytext=(2, 2),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axes.set_title(title)
+        axes.set_xticks([])
+        axes.set_yticks([])
         atomic_write(path, lambda aside: FigureCanvasAgg(figure).print_figure(aside, dpi=100, format="png"))
-    if missing := sum("missing from font" in str(each.message) for each in caught):
-        warn(
-            f"{path}: characters missing from the fonts that are installed show as boxes ({missing} times); install one"
-            " that has them (for Chinese, fonts-noto-cjk), or draw to .html"
-        )
 
 
 def draw_html(path: Path, words: Sequence[str], points: NDArray[np.float64], title: str) -> None:

@@ -10,6 +10,9 @@ import pytest
 import torch
 from small_runs import CommandLine
 
+import langmill
+from langmill.core.errors import ConfigError
+
 TOPICS = {"sport ⚽": ("goal", "match", "球队", "比赛"), "money": ("bank", "market", "股票", "银行")}
 
 
@@ -37,8 +40,6 @@ def train(line: CommandLine, data: Path, run: Path, *more: object):
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory) -> Path:
-    import langmill
-
     folder = tmp_path_factory.mktemp("runs") / "topics"
     sizes = {"layers": 1, "width": 32, "heads": 2, "family": "bert"}
     langmill.train(
@@ -100,8 +101,6 @@ def test_evaluate_compares_two(run, data, capsys, tmp_path):
 
 def test_what_is_saved_opens_in_transformers(run, data):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    import langmill
 
     theirs = AutoModelForSequenceClassification.from_pretrained(run).eval()
     ours = langmill.load(run)
@@ -178,6 +177,14 @@ def test_precision_changes_no_label(run, data, capsys):
     exact, fast = (line("predict", run, "--input", data, "--precision", name) for name in ("float32", "auto"))
     labels = [[json.loads(row)["predicted_label"] for row in said.out.splitlines()] for said in (exact, fast)]
     assert labels[0] == labels[1] and len(labels[0]) == 80
+    model, text = langmill.load(run), json.loads(exact.out.splitlines()[0])["text"]
+    assert model.predict(text, precision="auto").label == labels[0][0]
+    assert model.predict(text).probability == pytest.approx(
+        json.loads(exact.out.splitlines()[0])["probability"]
+    )
+    with pytest.raises(ConfigError, match="precision 'half'"):
+        model.predict(text, precision="half")
+    assert line("evaluate", run, data, "--precision", "auto", "--no-references").status == 0
 
 
 def test_the_remedy_in_a_message_is_an_option(data, capsys, tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from small_runs import CommandLine
 
 import langmill
@@ -41,7 +43,24 @@ def test_predict(folder, capsys):
     assert all(len(row["vector"]) == 32 for row in rows)
     said = CommandLine(capsys)("predict", folder / "run", "mill")
     assert "32 numbers, length 1.0000" in said.out
+    whole = np.array(rows[0]["vector"])
+    said = CommandLine(capsys)("predict", folder / "run", "mill", "--size", "8", "--json")
+    short = json.loads(said.out)["vector"]
+    np.testing.assert_allclose(short, whole[:8] / np.linalg.norm(whole[:8]), atol=1e-5)
+    assert "ask for 1 to 32" in CommandLine(capsys)("predict", folder / "run", "mill", "--size", "33").error
     assert "one text at a time" in CommandLine(capsys)("predict", folder / "run", "a", "--pair", "b").error
+
+
+def test_search_by_short_vectors(folder, capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("mill wheel\n\nbread\n")
+    line, index = CommandLine(capsys), tmp_path / "index"
+    given = ("search", "index", folder / "run", tmp_path / "notes.txt", "-o", index)
+    assert line(*given, "--size", "8").status == 0
+    assert load_file(index / "vectors.safetensors")["vectors"].shape == (2, 8)
+    said = line("search", "query", index, "mill wheel", "-k", "1", "--json")
+    assert json.loads(said.out)["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert "was made with size 8, not 0" in line(*given).error
+    assert "ask for 1 to 32" in line(*given, "--size", "64", "--overwrite").error
 
 
 def test_search(folder, capsys, tmp_path):

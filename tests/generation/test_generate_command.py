@@ -102,3 +102,15 @@ def test_alternatives_are_shown(checkpoint, capsys) -> None:
     status, _, err = run(capsys, checkpoint, "--prompt", "a", "--alternatives", "2")
     assert status == 2
     assert "error: alternatives (2) must not be more than beams (1)" in err
+
+
+def test_no_prompt_is_printed_where_nothing_can_follow(make_model, qwen, tmp_path, capsys) -> None:
+    from langmill.checkpoint.folder import Checkpoint, save_checkpoint
+    from langmill.models.initialise import without_scores
+    from langmill.tokens.train import train_tokenizer
+
+    tokenizer = train_tokenizer(["the mill turns"], kind="char")
+    model = without_scores(make_model(vocabulary=tokenizer.vocabulary_size, **qwen))
+    save_checkpoint(tmp_path / "states", Checkpoint(model, tokenizer))
+    status, out, error = run(capsys, str(tmp_path / "states"), "--prompt", "the mill")
+    assert (status, out) == (2, "") and "generates no text" in error

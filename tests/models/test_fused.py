@@ -15,6 +15,7 @@ from langmill.models.fused import (
     gate,
     gelu_tanh,
     library,
+    linear,
     operations,
     rotate_heads,
     score_loss_,
@@ -96,6 +97,30 @@ def test_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
         return [out.detach(), x.grad]
 
     assert_close(both(monkeypatch, work))
+
+
+@needs_kernels
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("gelu", [True, False])
+def test_linear_without_gradient(monkeypatch: pytest.MonkeyPatch, bias: bool, gelu: bool) -> None:
+    layer = nn.Linear(48, 80, bias=bias)
+    x = random(2, 20, 48, seed=1)
+    expected = layer(x) if not gelu else nn.functional.gelu(layer(x))
+    asked: list[tuple[torch.dtype, ...]] = []
+    own = operations._one_dnn
+    if own is not None:
+        monkeypatch.setattr(
+            operations, "_one_dnn", lambda *given: (asked.append((given[0].dtype,)), own(*given))[1]
+        )
+    with torch.no_grad():
+        torch.testing.assert_close(linear(layer, x, gelu=gelu), expected, rtol=1e-5, atol=1e-5)
+        with cpu_products(torch.bfloat16):
+            rounded = linear(layer, x, gelu=gelu)
+        assert rounded.dtype == torch.float32
+        torch.testing.assert_close(rounded, expected, rtol=2e-2, atol=2e-2)
+        linear(layer, x[:, :4], gelu=gelu)  # so few rows are left to torch
+    assert linear(layer, x, gelu=gelu).requires_grad
+    assert len(asked) == (0 if own is None else 2)
 
 
 @needs_kernels

@@ -148,6 +148,22 @@ def test_going_on_keeps_pooling_and_weights(tmp_path, pairs, run):
     assert load_checkpoint(other.folder).pooling == SentencePooling("first", True, 24)
 
 
+def test_resumed_is_uninterrupted(tmp_path, pairs):
+    """Each epoch of 96 pairs is six batches: the break is within one. Some pairs have a negative of their own."""
+    rows = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
+    for row in rows[::2]:
+        row["negatives"] = [row["text"][::-1]]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    rate = {"warmup": 0, "decay": 0}  # the same in a longer run
+    asked = {"held_out_data": str(pairs), "embed": {"sizes": (8,)}, "evaluate_every": 4, "optimizer": rate}
+    train(data, tmp_path / "whole", steps=14, **asked)
+    train(data, tmp_path / "parts", steps=8, **asked)
+    train(data, tmp_path / "parts", steps=14, resume=True, **asked)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys() and all((whole[name] == parts[name]).all() for name in whole)
+
+
 def test_an_adapter_keeps_the_pooling(tmp_path, pairs, run):
     asked = {"from_checkpoint": run.folder, "steps": 3, "evaluate_every": 3, "tokenizer": "bpe", "model": {}}
     adapted = train(pairs, tmp_path / "lora", **asked, adapter={"rank": 2}, embed={"pooling": "last"})

@@ -220,7 +220,7 @@ def test_a_head_for_the_same_tags_keeps_what_is_known(crf_run: Path) -> None:
     assert plain.transitions is None and torch.equal(plain.output.weight, old.model.output.weight)
 
 
-def test_words_are_found_and_a_model_of_them_segments(tmp_path: Path) -> None:
+def test_words_are_found_and_a_model_of_them_segments(tmp_path: Path, capsys) -> None:
     data = write_words(tmp_path / "words.txt")
     train(data, tmp_path / "words", tokenizer="char")
     checkpoint = load_checkpoint(tmp_path / "words")
@@ -232,6 +232,21 @@ def test_words_are_found_and_a_model_of_them_segments(tmp_path: Path) -> None:
     segment = model_segmenter(checkpoint)
     assert segment("我们爱天安门") == ["我们", "爱", "天安门"]
     assert "".join(segment(" 我 们，\n")) == " 我 们，\n" and segment("") == []
+    (tmp_path / "text.txt").write_text("我们爱天安门。A mill.\n北京，我们去看电影\n", encoding="utf-8")
+    given = [
+        "data",
+        "words",
+        tmp_path / "text.txt",
+        "-o",
+        tmp_path / "out.txt",
+        "--segmenter",
+        tmp_path / "words",
+    ]
+    line = CommandLine(capsys)
+    assert line(*given).status == 0
+    lines = (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == ["我们 爱 天安门", "a mill", "北京 我们 去 看电影"]
+    assert "--dictionary" in line(*given, "--overwrite", "--tags").error
 
 
 def test_only_models_that_find_words_segment(run: Path) -> None:
@@ -245,6 +260,16 @@ def test_parts_of_speech(tmp_path: Path) -> None:
     examples = read(path)
     head = TASK.head(examples, TrainSettings())
     assert head.labels == tuple(f"{mark}-{name}" for name in ("DET", "NOUN", "PRON", "VERB") for mark in "BI")
+
+
+def test_evaluate_reads_columns_as_train_does(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "rows.conll"
+    path.write_text("Ada\tB-P\tx\nsang\tO\ty\n\n" * 30, encoding="utf-8")
+    train(path, tmp_path / "run", held_out_data=str(path), steps=40, **{"data.tag_column": 2})
+    said = CommandLine(capsys)(
+        "evaluate", tmp_path / "run", path, "--tag-column", 2, "--no-references", "--json"
+    )
+    assert json.loads(said.out)["f1"] == 1 and list(json.loads(said.out)["per_type"]) == ["P"]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,34 @@ def test_two_processes_equal_one(
         torch.testing.assert_close(weight, two_weights[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("scored", [False, True])
+def test_embeddings_have_the_negatives_of_all_processes(
+    scored: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the order of all scores. Rows have one negative or none, so that processes have unequal numbers of texts."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {
+            "text": f"mill {n % 13} by {n}",
+            "positive": f"{n} 磨坊 {n % 13}",
+            **({"score": n % 5} if scored else {"negatives": [f"no {n}"] * (n % 3 == 0)}),
+        }
+        for n in range(48)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    given = ("train", "embed", "pairs.jsonl", "--held-out-data", "pairs.jsonl", *OPTIONS, "--batch", 8)
+    options = [str(each) for each in (*given, "--embed.sizes", 8)]
+    done = torchrun(tmp_path, *options, "-o", "two")
+    assert done.returncode == 0, done.stderr
+    assert CommandLine(capsys)(*options, "-o", "one").status == 0
+    one, two = losses(tmp_path / "one", "train"), losses(tmp_path / "two", "train")
+    assert len(one) == 12
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-4)
+    two_weights = weights(tmp_path / "two")
+    for name, weight in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weight, two_weights[name], rtol=0, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_a_budget_on_two_processes_ends_on_both(tmp_path: Path) -> None:
     """Each has its own clock and its own measurements, and both must plan and stop alike."""

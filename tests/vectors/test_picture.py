@@ -65,7 +65,7 @@ def test_a_picture_and_a_warning_where_fonts_lack_characters(
     assert not capsys.readouterr().err
     unassigned = WordVectors(["a", "b", "\U000e1234"], np.eye(3, dtype=np.float32))
     draw(unassigned, tmp_path / "b.png")
-    assert "characters missing from the fonts" in capsys.readouterr().err
+    assert "characters missing from the fonts that are installed show as boxes: " in capsys.readouterr().err
 
 
 def test_unknown_words_come_from_pieces_or_are_refused(tmp_path: Path) -> None:
