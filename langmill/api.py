@@ -218,7 +218,9 @@ def run_sizes(
     from langmill.evaluation.learning_curve import LearningCurve, draw, measure_point
 
     if len(set(sizes)) < 2 or "data.examples" in overrides:
-        raise ConfigError("--sizes names two sizes or more, such as 100,300,all, and sets --data.examples itself")
+        raise ConfigError(
+            "--sizes names two sizes or more, such as 100,300,all, and sets --data.examples itself"
+        )
     parent = Path(output or f"runs/{task}")
     runs: list[list[TrainResult]] = []
     for size in sorted(set(sizes), reverse=True):  # a size that is too large is refused before any run
@@ -231,7 +233,9 @@ def run_sizes(
     if results[-1].interrupted or not world().is_main:
         return results, None
     points = [measure_point(task, [(Path(r.folder), r.metrics) for r in group]) for group in runs]
-    curve = LearningCurve(task, next(iter(results[0].metrics)), tuple(sorted(points, key=lambda p: p.examples)))
+    curve = LearningCurve(
+        task, next(iter(results[0].metrics)), tuple(sorted(points, key=lambda p: p.examples))
+    )
     draw(curve, parent / "learning_curve.png")
     return results, curve
 

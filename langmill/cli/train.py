@@ -122,7 +122,9 @@ def parse_sizes(text: str) -> list[int]:
     sizes = [0 if part.strip() == "all" else parse_count(part.strip()) for part in text.split(",")]
     whole = [size for size in sizes if isinstance(size, int)]
     if len(whole) < len(sizes):
-        raise ConfigError(f"--sizes {text}: expected numbers of examples with commas between, such as 100,1k,all")
+        raise ConfigError(
+            f"--sizes {text}: expected numbers of examples with commas between, such as 100,1k,all"
+        )
     return whole
 
 

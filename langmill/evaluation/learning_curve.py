@@ -133,7 +133,12 @@ def draw(curve: LearningCurve, path: Path) -> None:
         bars = [stdev(each) if len(each) > 1 else 0.0 for each in scores]
         ours = name == "trained"
         axes.errorbar(
-            sizes, [*map(mean, scores)], bars, fmt="o-" if ours else ".--", alpha=1 if ours else 0.6, label=name
+            sizes,
+            [*map(mean, scores)],
+            bars,
+            fmt="o-" if ours else ".--",
+            alpha=1 if ours else 0.6,
+            label=name,
         )
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])

@@ -60,8 +60,6 @@ class Corpus:
     def __init__(
         self, data: tuple[str, ...], held_out: tuple[str, ...], settings: DataSettings, *, seed: int
     ) -> None:
-        if settings.examples:
-            raise ConfigError("--data.examples counts rows with answers, which plain text has not; leave it out")
         self.data, self.held_out, self.settings, self.seed = data, held_out, settings, seed
         self.report = ReadReport()
         self.fingerprint = digest(
