@@ -21,6 +21,7 @@ from langmill.core.files import atomic_write, make_folder, remove_partial
 
 if TYPE_CHECKING:
     from langmill.core.distributed import World
+    from langmill.evaluation.learning_curve import LearningCurve
     from langmill.tasks.base import Lesson, Request, Task
     from langmill.training.job import Outcome, Watch
     from langmill.training.settings import TrainSettings
@@ -179,6 +180,7 @@ def run_seeds(
     seeds: int,
     output: str | None,
     overrides: Mapping[str, Any],
+    started: float | None = None,
     **options: Any,
 ) -> list[TrainResult]:
     """Train with `seeds` seeds, from that of `overrides` on, as `run_training` does.
@@ -186,17 +188,58 @@ def run_seeds(
     One run lies in `output` itself, several in its folders seed-N. A run that is interrupted is the last.
     """
     if seeds == 1:
-        return [run_training(task, data, output=output, overrides=overrides, **options)]
+        return [run_training(task, data, output=output, overrides=overrides, started=started, **options)]
     results: list[TrainResult] = []
     first = int(overrides.get("seed", 0))
     for seed in range(first, first + seeds):
         folder = str(Path(output or f"runs/{task}") / f"seed-{seed}")
-        started = time.time() if results else None
+        started = time.time() if results else started
         asked = {**overrides, "seed": seed}
         results.append(run_training(task, data, output=folder, overrides=asked, started=started, **options))
         if results[-1].interrupted:
             break
     return results
+
+
+def run_sizes(
+    task: str,
+    data: Sequence[str],
+    *,
+    sizes: Sequence[int],
+    output: str | None,
+    overrides: Mapping[str, Any],
+    **options: Any,
+) -> tuple[list[TrainResult], LearningCurve | None]:
+    """Train with so many examples each time (0: all), as `run_seeds` does; return the runs and how scores rise.
+
+    The runs lie in folders size-N of `output`, the picture beside them. The held-out part is the same for all sizes
+    of a seed, and fewer examples are among more. The curve is None when a run was interrupted, which then is the last,
+    and in processes that are not the main one.
+    """
+    from langmill.core.distributed import world
+    from langmill.evaluation.learning_curve import LearningCurve, draw, measure_point
+
+    if len(set(sizes)) < 2 or "data.examples" in overrides:
+        raise ConfigError(
+            "--sizes names two sizes or more, such as 100,300,all, and sets --data.examples itself"
+        )
+    parent = Path(output or f"runs/{task}")
+    runs: list[list[TrainResult]] = []
+    for size in sorted(set(sizes), reverse=True):  # a size that is too large is refused before any run
+        folder, asked = str(parent / f"size-{size or 'all'}"), {**overrides, "data.examples": size}
+        started = time.time() if runs else None
+        runs.append(run_seeds(task, data, output=folder, overrides=asked, started=started, **options))
+        if runs[-1][-1].interrupted:
+            break
+    results = [result for group in runs for result in group]
+    if results[-1].interrupted or not world().is_main:
+        return results, None
+    points = [measure_point(task, [(Path(r.folder), r.metrics) for r in group]) for group in runs]
+    curve = LearningCurve(
+        task, next(iter(results[0].metrics)), tuple(sorted(points, key=lambda p: p.examples))
+    )
+    draw(curve, parent / "learning_curve.png")
+    return results, curve
 
 
 def read_config(path: str, task: str) -> dict[str, Any]:

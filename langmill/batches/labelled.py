@@ -136,7 +136,11 @@ def by_length(rows: Sequence[LabelledRow], *, micro_tokens: int) -> list[list[in
 
 
 class Row(Protocol):
-    """Something whose length is known."""
+    """Something of tokens, whose length is known."""
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """All its tokens."""
 
     @property
     def tokens(self) -> int:

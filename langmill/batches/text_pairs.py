@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from langmill.batches.labelled import LabelledBatch, LabelledRow, collate
@@ -24,6 +26,11 @@ class PairRow:
     """Texts that do not belong to the first."""
     score: float | None = None
     """How alike the two are; None: they belong together."""
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """Of all its texts."""
+        return np.concatenate([each.ids for each in (self.text, self.positive, *self.negatives)])
 
     @property
     def tokens(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from langmill.cli.options import settings_options
-from langmill.training.settings import TrainSettings
+from langmill.training.settings import TrainSettings, parse_count
 
 
 @click.command("train")
@@ -43,6 +43,12 @@ from langmill.training.settings import TrainSettings
     default=1,
     help="Train so many times, with the seeds from --seed on, each in OUTPUT/seed-N; print mean and spread.",
 )
+@click.option(
+    "--sizes",
+    default="",
+    metavar="N,N,…,all",
+    help="Train with so many examples each time, in OUTPUT/size-N; print and draw how the score rises with them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @settings_options(TrainSettings, leave_out=("from_checkpoint",))
 def train(
@@ -55,6 +61,7 @@ def train(
     resume: str,
     overwrite: bool,
     seeds: int,
+    sizes: str,
     as_json: bool,
     overrides: dict[str, Any],
 ) -> None:
@@ -73,30 +80,52 @@ def train(
     langmill train lm new.txt --from runs/book --adapter.rank 8 -o runs/adapter
     langmill train classify reviews.csv -o runs/reviews
     langmill train ner sentences.conll --seeds 3 -o runs/names
+    langmill train classify reviews.csv --sizes 100,300,1000,all --seeds 3 -o runs/curve
     langmill train qa squad.json --from minilm -o runs/qa
     """
-    from langmill.api import run_seeds
+    from langmill.api import run_seeds, run_sizes
     from langmill.core.distributed import world
 
     if source is not None:
         overrides["from_checkpoint"] = source
-    results = run_seeds(
-        task,
-        data,
-        seeds=seeds,
-        output=output,
-        held_out_data=held_out_data,
-        config=config,
-        overrides=overrides,
-        resume=resume == "auto",
-        overwrite=overwrite,
-    )
-    for result in results if world().is_main else ():  # one of several processes speaks for all
+    asked: dict[str, Any] = {
+        "seeds": seeds,
+        "output": output,
+        "held_out_data": held_out_data,
+        "config": config,
+        "overrides": overrides,
+        "resume": resume == "auto",
+        "overwrite": overwrite,
+    }
+    if sizes:
+        results, curve = run_sizes(task, data, sizes=parse_sizes(sizes), **asked)
+    else:
+        results, curve = run_seeds(task, data, **asked), None
+    if curve is not None:
+        print(json.dumps(curve.to_dict(), ensure_ascii=False) if as_json else curve.table())
+    for result in results if world().is_main and not curve else ():  # one of several processes speaks for all
         print(json.dumps(asdict(result), ensure_ascii=False, default=str) if as_json else result.summary())
-    if world().is_main and seeds > 1 and not as_json:
+    if world().is_main and seeds > 1 and not sizes and not as_json:
         print(spread_of([result.metrics for result in results]))
     if results[-1].interrupted:
         sys.exit(130 if results[-1].interrupted == "SIGINT" else 143)
+
+
+def parse_sizes(text: str) -> list[int]:
+    """Read the numbers of examples of --sizes; 0: all.
+
+    >>> parse_sizes("100, 1k,all")
+    [100, 1000, 0]
+    """
+    from langmill.core.errors import ConfigError
+
+    sizes = [0 if part.strip() == "all" else parse_count(part.strip()) for part in text.split(",")]
+    whole = [size for size in sizes if isinstance(size, int)]
+    if len(whole) < len(sizes):
+        raise ConfigError(
+            f"--sizes {text}: expected numbers of examples with commas between, such as 100,1k,all"
+        )
+    return whole
 
 
 def spread_of(metrics: list[dict[str, float]]) -> str:

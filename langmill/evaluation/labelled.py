@@ -24,7 +24,7 @@ from langmill.metrics.significance import McNemar, mcnemar, score_difference, sc
 from langmill.tasks import find_task, task_of
 from langmill.tasks.assessment import Assessment
 from langmill.tasks.base import Request
-from langmill.tasks.labelled import read_corpus
+from langmill.tasks.labelled import LabelledCorpus, read_corpus
 from langmill.text.documents import ReadReport, plural
 from langmill.training.settings import DataSettings, TrainSettings
 
@@ -211,20 +211,20 @@ def training_examples(
             (),
             f"{name} has no {RUN_FILE}, so what it was trained on is not known; name it with --train-data",
         )
-    tree = read_yaml(run_file)
-    if tree.get("task") != task.name:
-        return (), f"{run_file} is of a run of {tree.get('task')}"
-    asked = {name: value for name, value in tree.items() if name in ("data", "seed")}
-    request = Request(
-        tuple(tree["files"]),
-        tuple(tree.get("held_out_files") or ()),
-        Path(name),
-        resolve(TrainSettings, asked),
-    )
+    if (found := read_yaml(run_file).get("task")) != task.name:
+        return (), f"{run_file} is of a run of {found}"
     try:
-        return read_corpus(request, task).train, ""
+        return corpus_of(Path(name), task).train, ""
     except DataError as error:
         return (), f"what {name} was trained on cannot be read ({error}); name it with --train-data"
+
+
+def corpus_of(folder: Path, task: Any) -> LabelledCorpus:
+    """Read and split once more the examples that the run in `folder` had."""
+    tree = read_yaml(folder / RUN_FILE)
+    asked = {name: value for name, value in tree.items() if name in ("data", "seed")}
+    files, held_out = tuple(tree["files"]), tuple(tree.get("held_out_files") or ())
+    return read_corpus(Request(files, held_out, folder, resolve(TrainSettings, asked)), task)
 
 
 def add_baselines(

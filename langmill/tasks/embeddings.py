@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from langmill.batches.shards import Part
 from langmill.core.errors import DataError
 from langmill.core.log import say
+from langmill.tasks.base import Request
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import TrainSettings
 from langmill.vectors.formats import read_vectors
@@ -30,8 +30,19 @@ class Start:
     """(found, width of the vectors)."""
 
 
-def find_vectors(path: str, tokenizer: Tokenizer, part: Part) -> Start:
-    """Read the vectors of the tokenizer's tokens from a file, and say how many it has, of `part`'s text too."""
+def open_vectors(request: Request, tokenizer: Tokenizer, running: NDArray[Any]) -> Start | None:
+    """Return the word vectors that a new model's embeddings start from; a resumed one has trained embeddings.
+
+    running: tokens of the training text, in any order.
+    """
+    path = request.settings.embeddings
+    if not path or (request.resume and any(request.folder.glob("state/step-*"))):
+        return None
+    return find_vectors(path, tokenizer, running)
+
+
+def find_vectors(path: str, tokenizer: Tokenizer, running: NDArray[Any]) -> Start:
+    """Read the vectors of the tokenizer's tokens from a file, and say how many it has, of running text too."""
     names = {number: spellings(tokenizer, number) for number in range(len(tokenizer))}
     vectors = read_vectors(path, wanted={name for row in names.values() for name in row})
     place = vectors.index
@@ -46,7 +57,7 @@ def find_vectors(path: str, tokenizer: Tokenizer, part: Part) -> Start:
             " language"
         )
     ids = np.array(list(found))
-    counts = np.bincount(part.tokens[:SURVEY_TOKENS], minlength=len(tokenizer))
+    counts = np.bincount(running[:SURVEY_TOKENS], minlength=len(tokenizer))
     say(
         f"embeddings: {len(found):,} of {len(tokenizer):,} tokens found in {path}, "
         f"{counts[ids].sum() / max(1, counts.sum()):.0%} of the running text"

@@ -38,6 +38,7 @@ from langmill.tasks.pretraining import (
     open_source,
     refuse_foreign_settings,
 )
+from langmill.tasks.subsample import draw_examples
 from langmill.tasks.teaching import ask_teachers, check_teacher, read_unlabelled
 from langmill.tasks.variation import check_variation, varying
 from langmill.text.documents import ReadReport, plural
@@ -180,6 +181,7 @@ def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
             f"{' label by label,' if task.stratum(held_out[0]) else ''} chosen"
             f" by the digest of their text with seed {settings.seed}."
         )
+    examples = draw_examples(examples, task, settings.data.examples, seed=settings.seed)
     for reason, count in sorted(report.skipped.items()):
         warn(f"{count} left out: {reason} (first: {report.first[reason]})")
     say(f"data: {plural(len(examples), 'example')} to learn from; {split}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from langmill.batches.labelled import LabelledLoader, Row
 from langmill.checkpoint import Checkpoint
 from langmill.core.device import choose_device, training_dtype
 from langmill.tasks.base import Lesson, Request
+from langmill.tasks.embeddings import fit_width, open_vectors, start_from
 from langmill.tasks.planning import Course, finish_seconds, make_plan
 from langmill.tasks.pretraining import base_name, save_run
 from langmill.tokens.tokenizer import Tokenizer
@@ -65,6 +67,9 @@ def make_lesson(
     the model. limit: tokens of a text that are read. facts: for the model card. wrap: from a new model to its checkpoint.
     """
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"context": limit})})
+    start = open_vectors(request, tokenizer, np.concatenate([row.ids for row in material.rows]))
+    if start is not None:
+        settings = fit_width(settings, start.matrix.shape[1])
     here, count = request.here, len(material.rows)
     device = choose_device(settings.device, local_rank=here.local_rank)
 
@@ -94,6 +99,8 @@ def make_lesson(
     plan, model = make_plan(
         settings, course, checkpoint, device=device, dtype=dtype, deadline=deadline, here=here
     )
+    if start is not None:
+        start_from(getattr(model, "body", model), start)
     checkpoint = checkpoint or wrap(model)
     job = Job(
         model=model,

@@ -35,7 +35,7 @@ from langmill.models.crf import CrfTagger
 from langmill.models.families import FAMILIES
 from langmill.tasks.base import Lesson, Request
 from langmill.tasks.corpus import Corpus, open_corpus, open_tokenizer
-from langmill.tasks.embeddings import Start, find_vectors, fit_width, start_from
+from langmill.tasks.embeddings import fit_width, open_vectors, start_from
 from langmill.tasks.planning import Course, finish_seconds, make_plan
 from langmill.tasks.practice import MICRO_TOKENS, Practice, PracticeLoader, PretrainingTask, StepTask
 from langmill.tokens.tokenizer import Tokenizer
@@ -70,7 +70,7 @@ def prepare(request: Request, task: PretrainingTask) -> Lesson:
     # A row needs a token to read and one to predict; a corpus shorter than the context shortens it.
     settings = fit_context(settings, shards, source)
     practice = task.practice(tokenizer, shards, settings.model.context)
-    start = open_vectors(request, tokenizer, shards)
+    start = open_vectors(request, tokenizer, shards.train.tokens)
     if start is not None:
         settings = fit_width(settings, start.matrix.shape[1])
     finish = finish_seconds(settings.budget)
@@ -161,6 +161,8 @@ def open_text(
     task: PretrainingTask,
 ) -> tuple[Tokenizer, Shards]:
     """Return the tokenizer and the corpus as its tokens, some of them held out."""
+    if settings.data.examples:
+        raise ConfigError("--data.examples counts rows with answers, which plain text has not; leave it out")
     with request.here.main_first():
         tokenizer = choose_tokenizer(request, corpus, settings, source, task)
         shards = open_corpus(corpus, tokenizer, expected=request.content)
@@ -251,14 +253,6 @@ def open_source(request: Request, task: StepTask) -> Checkpoint | None:
     if settings.adapter.rank:
         put_adapter(source, settings)
     return source
-
-
-def open_vectors(request: Request, tokenizer: Tokenizer, shards: Shards) -> Start | None:
-    """Return the word vectors that a new model's embeddings start from; a resumed one has trained embeddings."""
-    settings = request.settings
-    if not settings.embeddings or (request.resume and any(request.folder.glob("state/step-*"))):
-        return None
-    return find_vectors(settings.embeddings, tokenizer, shards.train)
 
 
 def base_name(request: Request) -> str:

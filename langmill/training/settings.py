@@ -215,6 +215,8 @@ class DataSettings(LabelledSettings):
     held_out: float = Field(0.05, ge=0, le=0.5)
     """Share of the documents kept from training to evaluate on, when no --held-out-data is given; a small set of labelled
     rows gives up to a fifth."""
+    examples: Count = Field(0, ge=0)
+    """Rows with answers to learn from, drawn by --seed from those not held out, each label by its share; 0: all."""
 
 
 class TrainSettings(Settings):

@@ -297,7 +297,10 @@ def test_broken_generation_config(folder):
 def test_unknown_family(folder):
     edit_config(folder, model_type="qwen33")
     message = refusal(folder)
-    assert "known: bart, bert, eurobert, gpt2, langmill_bag, langmill_ngram, langmill_recurrent" in message
+    assert (
+        "known: bart, bert, eurobert, gpt2, langmill_bag, langmill_crf, langmill_ngram, langmill_recurrent"
+        in message
+    )
     assert "did you mean qwen3?" in message
 
 

@@ -299,7 +299,7 @@ def test_different_dropout_rates_are_reported(caplog):
         (
             LLAMA3,
             {"model_type": "gemma"},
-            "known: bart, bert, eurobert, gpt2, langmill_bag, langmill_ngram, langmill_recurrent",
+            "known: bart, bert, eurobert, gpt2, langmill_bag, langmill_crf, langmill_ngram, langmill_recurrent",
         ),
         (LLAMA3, {"model_type": "lama"}, "did you mean llama?"),
         (LLAMA3, {"model_type": None}, "no model_type"),

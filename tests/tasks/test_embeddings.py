@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def trained(tmp_path: Path, task: str = "lm", name: str = "run", **settings):
 
 def check(model, vectors: dict[str, np.ndarray]) -> int:
     """Check that each token that spells a word has its vector, up to one factor; return how many have."""
-    weight = model.model.output_embed.weight.detach()
+    weight = getattr(model.model, "body", model.model).output_embed.weight.detach()
     found = {}
     for number in range(len(model.tokenizer)):
         if name := next((name for name in spellings(model.tokenizer, number) if name in vectors), None):
@@ -76,6 +77,22 @@ def test_they_are_in_the_weights(tmp_path, task, family):
     assert check(model, vectors) > 12
     deviation = model.model.output_embed.weight.std()
     assert 0.018 < deviation < 0.022, "the level of the initialisation is kept"
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "columns"),
+    [("classify", "lstm", "text label"), ("embed", "eurobert", "text positive")],
+)
+def test_tasks_with_answers_begin_with_them_too(tmp_path, task, family, columns):
+    vectors = write_vectors(tmp_path / "a.vec", 32)
+    lines = write_text(tmp_path / "text.txt", lines=40).read_text(encoding="utf-8").splitlines()
+    first, second = columns.split()
+    rows = [json.dumps({first: line, second: line.split()[0]}) + "\n" for line in lines]
+    (tmp_path / "rows.jsonl").write_text("".join(rows), encoding="utf-8")
+    model = {"family": family, "layers": 1}
+    settings = {**TINY, "embeddings": str(tmp_path / "a.vec"), "model": model, "vocabulary": 420}
+    result = langmill.train(task, str(tmp_path / "rows.jsonl"), output=str(tmp_path / "run"), **settings)
+    assert check(langmill.load(result.folder), vectors) > 12
 
 
 def test_coverage_is_said(tmp_path, capsys):

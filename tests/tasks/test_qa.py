@@ -51,6 +51,7 @@ def run(data) -> Path:
         held_out_data=[str(data / "dev.json")],
         output=str(data / "run"),
         steps=120,
+        precision="float32",  # in which `outputs` scores too: thresholds are compared
         **SETTINGS,
     )
     assert list(result.metrics)[:2] == ["f1", "exact_match"]
