@@ -24,6 +24,9 @@ from langmill.text.readers import read_documents
 from langmill.vectors.settings import VectorSettings
 from langmill.vectors.training import train_vectors
 
+BATCH = 16
+"""Rows of a step."""
+
 
 def main() -> None:
     """Read what is asked, pre-train, and print the table."""
@@ -33,18 +36,23 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 1000])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pretraining-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=150, help="of each fine-tuning")
+    parser.add_argument("--steps", type=int, default=150, help="of each fine-tuning, at least")
+    parser.add_argument("--passes", type=int, default=8, help="over the labelled rows, at least")
     asked = parser.parse_args()
 
     body, vectors = pretrain(asked.text, asked.output, steps=asked.pretraining_steps)
     size = {"family": "eurobert", "layers": 2, "width": 128, "context": 128}
     tokenizer = str(body / "tokenizer.json")  # learned from TEXT; 50 labelled rows hold too few words
-    steps = {"steps": asked.steps, "batch": 16, "evaluate_every": asked.steps}
     gentle = {"learning_rate": 1e-3, "layer_decay": 0.7}  # lower layers keep what they have learned
     ways = {
-        "encoder, mlm on the text": {**steps, "from_checkpoint": str(body), "optimizer": gentle},
-        "encoder, word vectors": {**steps, "model": size, "tokenizer": tokenizer, "embeddings": str(vectors)},
-        "encoder, from scratch": {**steps, "model": size, "tokenizer": tokenizer},
+        "encoder, mlm on the text": {"batch": BATCH, "from_checkpoint": str(body), "optimizer": gentle},
+        "encoder, word vectors": {
+            "batch": BATCH,
+            "model": size,
+            "tokenizer": tokenizer,
+            "embeddings": str(vectors),
+        },
+        "encoder, from scratch": {"batch": BATCH, "model": size, "tokenizer": tokenizer},
         "TF-IDF": {"model": {"family": "tfidf"}},
         "n-grams (default)": {},
     }
@@ -54,6 +62,8 @@ def main() -> None:
         cells = [way]
         for count in asked.sizes:
             scores = []
+            steps = max(asked.steps, asked.passes * count // BATCH)
+            length = {"steps": steps, "evaluate_every": steps} if "batch" in settings else {}
             for seed in range(asked.seeds):
                 result = langmill.train(
                     "classify",
@@ -62,7 +72,7 @@ def main() -> None:
                     output=str(asked.output / way.replace(" ", "-") / f"size-{count}" / f"seed-{seed}"),
                     overwrite=True,
                     seed=seed,
-                    **{**settings, "data.examples": count},
+                    **{**settings, **length, "data.examples": count},
                 )
                 scores.append(result.metrics["accuracy"])
             cells.append(f"{mean(scores):.3f}" + (f" ± {stdev(scores):.3f}" if len(scores) > 1 else ""))
