@@ -36,15 +36,14 @@ from langmill.core.errors import CheckpointError
 from langmill.core.files import make_folder, write_json
 from langmill.models.adapters import merge as merge_adapters
 from langmill.models.adapters import merged_copy
-from langmill.models.bag import BagClassifier, BagConfig
-from langmill.models.crf import CrfConfig, CrfTagger
+from langmill.models.bag import BagConfig
+from langmill.models.crf import CrfConfig
 from langmill.models.families import FAMILIES, choose_family, find_family, read_config, write_config
 from langmill.models.families.configs import LAYOUT
 from langmill.models.families.table import Config
 from langmill.models.heads import Headed, HeadedConfig
 from langmill.models.initialise import allocate, under_head, without_scores
-from langmill.models.ngram_decoder import NgramDecoder
-from langmill.models.protocol import device_of
+from langmill.models.protocol import Layerless, device_of
 
 if TYPE_CHECKING:
     from langmill.tokens.tokenizer import Tokenizer
@@ -141,7 +140,7 @@ def load_checkpoint(
     read = load_tokenizer(place, config.vocabulary, packed) if tokenizer else None
     model = allocate(config, dtype=dtype, device=device)
     load_weights(place, model, family, packed.tensors if packed else None)
-    if isinstance(model, NgramDecoder | BagClassifier | CrfTagger):
+    if isinstance(config, Layerless):
         model.verify(str(place))
     pooling = None if packed else read_pooling(place)
     if pooling:

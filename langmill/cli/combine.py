@@ -6,7 +6,7 @@ import json
 
 import click
 
-from langmill.cli.options import overwrite_option, settings_options
+from langmill.cli.options import json_option, overwrite_option, settings_options
 from langmill.text.labelled_rows import LabelledSettings
 
 
@@ -22,7 +22,7 @@ from langmill.text.labelled_rows import LabelledSettings
 @settings_options(LabelledSettings)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def combine(
     checkpoints: tuple[str, ...],
     output: str,

@@ -14,7 +14,7 @@ import click
 
 from langmill.cli.data_augment import augment
 from langmill.cli.data_words import words
-from langmill.cli.options import Command, overwrite_option, settings_options
+from langmill.cli.options import Command, json_option, overwrite_option, settings_options
 from langmill.core.config import Settings
 from langmill.text.cleaning import CleanSettings
 from langmill.text.documents import plural
@@ -51,7 +51,6 @@ output_option = click.option(
     type=click.Path(path_type=Path),
     help="File to write: .jsonl or .txt, .gz or .zst.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 engine_option = click.option(
     "--engine",
     type=click.Choice(["local", "datatrove"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import overwrite_option, settings_options
+from langmill.cli.options import json_option, overwrite_option, settings_options
 from langmill.text.augment_settings import AugmentSettings
 
 
@@ -19,7 +19,7 @@ from langmill.text.augment_settings import AugmentSettings
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write, in FILE's format."
 )
 @overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 @settings_options(AugmentSettings)
 def augment(
     task: str, file: Path, output: Path, overwrite: bool, as_json: bool, overrides: dict[str, Any]

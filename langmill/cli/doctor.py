@@ -7,13 +7,15 @@ import sys
 
 import click
 
+from langmill.cli.options import json_option
+
 
 @click.command("doctor")
 @click.argument("checkpoint", metavar="[CKPT]", required=False)
 @click.option(
     "--compile", "try_compile", is_flag=True, help="Also try torch.compile, which may take a minute."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def doctor(checkpoint: str | None, try_compile: bool, as_json: bool) -> None:
     """Tell what this machine can do; or, with CKPT, whether a checkpoint holds.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import precision_option, settings_options
+from langmill.cli.options import json_option, precision_option, settings_options
 from langmill.training.settings import DataSettings
 
 
@@ -76,7 +76,7 @@ from langmill.training.settings import DataSettings
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @precision_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def evaluate(
     checkpoint: str,
     data: tuple[str, ...],

@@ -87,6 +87,45 @@ def reading_options(command: Command) -> Command:
     return command
 
 
+held_out_option = click.option(
+    "--held-out-data", multiple=True, help="Files to evaluate on, instead of a part of DATA. (repeatable)"
+)
+
+
+config_option = click.option(
+    "--config", default=None, help="A YAML file of settings, such as a run's run.yaml; options override it."
+)
+
+
+from_option = click.option(
+    "--from", "source", default=None, help="Checkpoint (folder or hub name) to go on training from."
+)
+
+
+def resume_options(thing: str, *, more: str = "") -> Callable[[Command], Command]:
+    """Add --resume and --overwrite to a command that works for long on a `thing`; more: what --resume says besides."""
+
+    def add(command: Command) -> Command:
+        command = click.option(
+            "--overwrite",
+            is_flag=True,
+            help=f"Delete the {thing} that the output folder holds, and begin anew.",
+        )(command)
+        return click.option(
+            "--resume",
+            is_flag=False,
+            flag_value="auto",
+            type=click.Choice(["auto", "no"]),
+            default="no",
+            help=f"auto: continue the {thing} in the output folder where it stopped, or begin it{more}.",
+        )(command)
+
+    return add
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+
+
 encoding_option = click.option(
     "--encoding", default="utf-8", show_default=True, help="Encoding of files without a byte order mark."
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
-from langmill.cli.options import reading_options
+from langmill.cli.options import json_option, reading_options
 from langmill.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def tokenizer() -> None:
     help="Train on at most so much text, evenly spread over all of it.  "
     "[default: 20,000,000; char: no limit]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def train(
     paths: Sequence[str],
     output: Path,
@@ -123,7 +123,7 @@ def train(
     help="Show at most so many pieces.",
 )
 @click.option("--ids", is_flag=True, help="Also list the id and the extent of each piece.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def inspect(
     checkpoint: str, texts: Sequence[str], file: str | None, pieces: int, ids: bool, as_json: bool
 ) -> None:
@@ -161,7 +161,7 @@ def inspect(
 @click.argument("checkpoints", metavar="CKPT…", nargs=-1, required=True)
 @click.option("--file", "file", help="Compare on the text of this file.")
 @click.option("--text", "text", help="Compare on this text.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def compare(checkpoints: Sequence[str], file: str | None, text: str | None, as_json: bool) -> None:
     """Compare the tokenizers of several checkpoints on the same text.
 

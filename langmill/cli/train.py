@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import settings_options
+from langmill.cli.options import (
+    config_option,
+    from_option,
+    held_out_option,
+    json_option,
+    resume_options,
+    settings_options,
+)
 from langmill.training.settings import TrainSettings, parse_count
 
 
@@ -17,26 +24,10 @@ from langmill.training.settings import TrainSettings, parse_count
 @click.argument("task")
 @click.argument("data", nargs=-1)
 @click.option("-o", "--output", default=None, help="Run directory. [default: runs/TASK]")
-@click.option(
-    "--held-out-data", multiple=True, help="Files to evaluate on, instead of a part of DATA. (repeatable)"
-)
-@click.option(
-    "--config", default=None, help="A YAML file of settings, such as a run's run.yaml; options override it."
-)
-@click.option(
-    "--from", "source", default=None, help="Checkpoint (folder or hub name) to go on training from."
-)
-@click.option(
-    "--resume",
-    is_flag=False,
-    flag_value="auto",
-    type=click.Choice(["auto", "no"]),
-    default="no",
-    help="auto: continue the run in the output folder where it stopped, or begin it.",
-)
-@click.option(
-    "--overwrite", is_flag=True, help="Delete the run that the output folder holds, and begin anew."
-)
+@held_out_option
+@config_option
+@from_option
+@resume_options("run")
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
@@ -49,7 +40,7 @@ from langmill.training.settings import TrainSettings, parse_count
     metavar="N,N,…,all",
     help="Train with so many examples each time, in OUTPUT/size-N; print and draw how the score rises with them.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 @settings_options(TrainSettings, leave_out=("from_checkpoint",))
 def train(
     task: str,

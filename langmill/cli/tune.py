@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from langmill.cli.options import settings_options
+from langmill.cli.options import (
+    config_option,
+    from_option,
+    held_out_option,
+    json_option,
+    resume_options,
+    settings_options,
+)
 from langmill.training.settings import TrainSettings
 
 
@@ -35,27 +42,11 @@ from langmill.training.settings import TrainSettings
 @click.option(
     "--metric", default="", help="The held-out figure to improve, as train prints it. [default: the first]"
 )
-@click.option(
-    "--held-out-data", multiple=True, help="Files to evaluate on, instead of a part of DATA. (repeatable)"
-)
-@click.option(
-    "--config", default=None, help="A YAML file of settings, such as a run's run.yaml; options override it."
-)
-@click.option(
-    "--from", "source", default=None, help="Checkpoint (folder or hub name) to go on training from."
-)
-@click.option(
-    "--resume",
-    is_flag=False,
-    flag_value="auto",
-    type=click.Choice(["auto", "no"]),
-    default="no",
-    help="auto: continue the search in the output folder where it stopped, or begin it; --trials and --budget may be new.",
-)
-@click.option(
-    "--overwrite", is_flag=True, help="Delete the search that the output folder holds, and begin anew."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@held_out_option
+@config_option
+@from_option
+@resume_options("search", more="; --trials and --budget may be new")
+@json_option
 @settings_options(TrainSettings, leave_out=("from_checkpoint", "budget"))
 def tune(
     task: str,

@@ -12,7 +12,13 @@ from typing import Any, Literal, cast
 import click
 
 from langmill.cli import vectors_query
-from langmill.cli.options import encoding_option, overwrite_option, reading_options, settings_options
+from langmill.cli.options import (
+    encoding_option,
+    json_option,
+    overwrite_option,
+    reading_options,
+    settings_options,
+)
 from langmill.vectors.settings import VectorSettings
 
 
@@ -46,7 +52,7 @@ for command in ("similar", "analogy", "odd", "distance", "evaluate", "picture", 
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
 @reading_options
 @encoding_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def train(
     paths: Sequence[str],
     output: Path,

@@ -31,9 +31,8 @@ from langmill.core.log import say, warn
 from langmill.evaluation.labelled import aligned, read_examples
 from langmill.evaluation.report import score_checkpoint
 from langmill.evaluation.texts import RUN_FILE, read_texts
-from langmill.models.bag import BagClassifier
 from langmill.models.families.recurrent import RECURRENT
-from langmill.models.ngram_decoder import NgramDecoder
+from langmill.models.protocol import Layerless
 from langmill.tasks import find_task, task_of
 from langmill.text.documents import plural
 from langmill.training.settings import DataSettings
@@ -226,7 +225,7 @@ def scorer(like: Checkpoint, data: Sequence[str], settings: DataSettings) -> tup
 def open_portion(name: str, device: str | torch.device) -> Checkpoint:
     """Return a checkpoint whose weights can be averaged."""
     opened = load_checkpoint(name, device=device)
-    if isinstance(opened.model, BagClassifier | NgramDecoder):
+    if isinstance(opened.model.config, Layerless):
         raise CheckpointError(
             f"{name}: a model of n-grams is fitted, and its numbers are of n-grams that another does not have; of"
             " several that give labels the answers can be averaged: langmill predict A+B"

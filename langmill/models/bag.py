@@ -21,12 +21,13 @@ from torch.nn import functional
 from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.bag_features import Alphabet, Keys, Numbers, all_ngrams
 from langmill.models.heads import HeadConfig
+from langmill.models.protocol import Layerless
 
 Weighting = Literal["tfidf", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BagConfig:
+class BagConfig(Layerless):
     """What a linear classifier of n-grams is made of."""
 
     recipe: str
@@ -56,20 +57,6 @@ class BagConfig:
             raise ConfigError(
                 f"weighting {self.weighting!r} is not known; it must be one of {', '.join(get_args(Weighting))}"
             )
-
-    @property
-    def output_stack(self) -> BagConfig:
-        """What the stack whose states are scored is made of."""
-        return self
-
-    encoder = decoder = None
-    has_output = True
-    layers = heads = kv_heads = width = 0
-    """It has none."""
-    segments = 0
-    positions = "relative"
-    max_positions = 1 << 20
-    """Nothing limits a text; so many tokens are more than any has."""
 
 
 @dataclass(frozen=True)

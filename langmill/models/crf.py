@@ -27,10 +27,11 @@ from langmill.models.crf_features import (
     units_of,
 )
 from langmill.models.heads import HeadConfig
+from langmill.models.protocol import Layerless
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrfConfig:
+class CrfConfig(Layerless):
     """What a tagger of n-grams is made of."""
 
     vocabulary: int
@@ -53,20 +54,6 @@ class CrfConfig:
             )
         for template in self.templates:
             read_template(template)
-
-    @property
-    def output_stack(self) -> CrfConfig:
-        """What the stack whose states are scored is made of."""
-        return self
-
-    encoder = decoder = None
-    has_output = True
-    layers = heads = kv_heads = width = 0
-    """It has none."""
-    segments = 0
-    positions = "relative"
-    max_positions = 1 << 20
-    """Nothing limits a text; so many tokens are more than any has."""
 
 
 class CrfTagger(nn.Module):

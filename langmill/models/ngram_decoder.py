@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.ngram import NgramModel
+from langmill.models.protocol import Layerless
 
 
 @dataclass(frozen=True, kw_only=True)
-class NgramConfig:
+class NgramConfig(Layerless):
     """What an n-gram model is made of."""
 
     vocabulary: int
@@ -44,20 +45,6 @@ class NgramConfig:
     def decoder(self) -> NgramConfig:
         """What the decoder is made of."""
         return self
-
-    @property
-    def output_stack(self) -> NgramConfig:
-        """What the stack whose states are scored is made of."""
-        return self
-
-    encoder = None
-    has_output = True
-    layers = heads = kv_heads = width = 0
-    """It has none."""
-    segments = 0
-    positions = "relative"
-    max_positions = 1 << 20
-    """Nothing limits a text; so many tokens are more than any has."""
 
 
 class NgramState:

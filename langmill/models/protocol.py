@@ -18,6 +18,29 @@ from langmill.core.errors import ConfigError
 STATES_ONLY = "this checkpoint gives states, not scores: it has no output layer"
 
 
+class Layerless:
+    """What the config of a model that is fitted in one go answers where a stack of layers is asked for."""
+
+    @property
+    def encoder(self) -> None:
+        """Nothing."""
+
+    @property
+    def decoder(self) -> Any:
+        """Nothing."""
+
+    @property
+    def output_stack(self) -> Any:
+        """What the stack whose states are scored is made of."""
+        return self
+
+    has_output = True
+    layers = heads = kv_heads = width = segments = 0
+    positions = "relative"
+    max_positions = 1 << 20
+    """Nothing limits a text; so many tokens are more than any has."""
+
+
 @runtime_checkable
 class PastState(Protocol):
     """What a model keeps of the tokens it has read: keys and values, or a recurrent state."""

@@ -7,6 +7,9 @@ import random
 from pathlib import Path
 
 import langmill
+from langmill.text.documents import ReadReport
+from langmill.text.labelled_spans import TaggedExample, read_spans
+from langmill.training.settings import DataSettings
 
 PEOPLE = ("Ada", "Bob", "Cleo", "王明", "李华")
 PLACES = ("Oslo", "Rome", "New York", "北京", "上海")
@@ -42,6 +45,11 @@ def write_words(path: Path, count: int = 120) -> Path:
     words = ("我们", "爱", "北京", "天安门", "，", "去", "看电影")
     path.write_text("\n".join(" ".join(draw.choices(words, k=6)) for _ in range(count)), encoding="utf-8")
     return path
+
+
+def read(path: Path) -> list[TaggedExample]:
+    """Return the examples of a file."""
+    return list(read_spans([str(path)], DataSettings(), ReadReport()))
 
 
 def train(data: Path, output: Path, **settings: object) -> langmill.TrainResult:  # type: ignore[name-defined]

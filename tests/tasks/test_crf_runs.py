@@ -20,18 +20,13 @@ from langmill.models.crf import CrfTagger
 from langmill.tasks.ner import Tagging, assess
 from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.tasks.taggers import choose_model
-from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
-from langmill.text.labelled_spans import TaggedExample, read_spans
-from langmill.training.settings import DataSettings, TrainSettings
+from langmill.text.labelled_spans import TaggedExample
+from langmill.training.settings import TrainSettings
 from tests.small_runs import CommandLine
-from tests.tasks.ner_samples import write_entities, write_words
+from tests.tasks.ner_samples import read, write_entities, write_words
 
 TASK = Tagging()
-
-
-def read(path: Path) -> list[TaggedExample]:
-    return list(read_spans([str(path)], DataSettings(), ReadReport()))
 
 
 @pytest.fixture(scope="module")

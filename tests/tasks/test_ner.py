@@ -19,19 +19,14 @@ from langmill.tasks.labelled import Encoded
 from langmill.tasks.ner import Entity, Tagged, Tagging, assess, model_segmenter, words_of
 from langmill.tasks.tag_dictionary import tag_by_dictionary
 from langmill.tasks.taggers import choose_model
-from langmill.text.documents import ReadReport
 from langmill.text.labelled_entities import Span
-from langmill.text.labelled_spans import TaggedExample, read_spans
+from langmill.text.labelled_spans import TaggedExample
 from langmill.training.optimizers import is_matrix
-from langmill.training.settings import DataSettings, TrainSettings
+from langmill.training.settings import TrainSettings
 from tests.small_runs import CommandLine
-from tests.tasks.ner_samples import TINY, train, write_entities, write_words
+from tests.tasks.ner_samples import TINY, read, train, write_entities, write_words
 
 TASK = Tagging()
-
-
-def read(path: Path) -> list[TaggedExample]:
-    return list(read_spans([str(path)], DataSettings(), ReadReport()))
 
 
 @pytest.fixture(scope="module")
