@@ -121,6 +121,7 @@ def evaluate(
     from langmill.checkpoint import gives_answers, is_checkpoint
     from langmill.core.config import resolve
     from langmill.core.device import choose_device, inference_products
+    from langmill.core.errors import ConfigError
     from langmill.evaluation.few_shot import FewShotSettings, evaluate_few_shot_files
     from langmill.evaluation.labelled import evaluate_answers
     from langmill.evaluation.prompts import read_label_words
@@ -128,6 +129,10 @@ def evaluate(
 
     if against is None and len(data) > 1 and is_checkpoint(data[0]):
         against, data = data[0], data[1:]
+    if against is not None and len(data) > 1 and is_checkpoint(data[0]):
+        raise ConfigError(
+            f"{data[0]} is a third checkpoint; two are compared at a time (A+B is the ensemble of A and B)"
+        )
     names = (checkpoint,) if against is None else (checkpoint, against)
     result: Any
     answers, few_shot = gives_answers(checkpoint), shots is not None

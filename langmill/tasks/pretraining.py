@@ -47,6 +47,8 @@ from langmill.training.state import seed_everything
 
 EVALUATION_TOKENS = (8192, 131_072)
 """Fewest and most held-out tokens in one quick evaluation; between them, a two-hundredth of the training tokens."""
+KEPT = ("layers", "width", "heads", "kv_heads", "hidden", "dropout", "embed_dropout", "weight_drop")
+"""Settings of a model that are a checkpoint's own, which training from it keeps."""
 DEFAULT_BUDGET_SECONDS = 300.0
 """Time for a run that is told neither its time nor its length."""
 BUSY = 0.7
@@ -240,9 +242,14 @@ def open_source(request: Request, task: StepTask) -> Checkpoint | None:
             " training; fit one anew, without --from"
         )
     task.check(source.model, source.tokenizer)
+    if settings.model.family not in ("auto", source.family):
+        raise ConfigError(
+            f"--model {settings.model.family}: the checkpoint {settings.from_checkpoint} is a {source.family}, which --from"
+            " keeps; leave the option out"
+        )
     stack = source.model.config.output_stack
-    for name in ("layers", "width", "heads", "kv_heads", "hidden"):
-        wanted, has = getattr(settings.model, name), getattr(stack, name)
+    for name in KEPT:
+        wanted, has = getattr(settings.model, name), getattr(stack, name, 0)
         if wanted and wanted != has:
             raise ConfigError(
                 f"{option_name(f'model.{name}')} {wanted}: the checkpoint {settings.from_checkpoint} has {has},"
