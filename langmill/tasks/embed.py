@@ -223,6 +223,7 @@ class Embedding:
             collate=partial(collate_pairs, micro_tokens=micro_tokens),
             objective=partial(self.objective, pooling, here=request.here),
             evaluate=self.quick_evaluation(corpus.held_out, tokenizer, pooling, batch),
+            examples=len(corpus.held_out),
             rises=kind_of_pairs(corpus.held_out) != "single",
             make=partial(new_body, self, tokenizer),
             most_steps=most_steps(settings, len(rows)),

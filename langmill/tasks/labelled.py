@@ -270,6 +270,7 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
         collate=partial(collate, micro_tokens=micro_tokens, by_token=task.by_token),
         objective=partial(objective_of, task),
         evaluate=quick_evaluation(task, shown, held_out, micro_tokens),
+        examples=len(shown),
         rises=True,
         make=partial(new_headed, task, head, tokenizer),
         most_steps=most_steps(settings, len(rows)),

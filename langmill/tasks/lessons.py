@@ -35,6 +35,8 @@ class Material:
     """(model, batch) → (loss_sum, count)."""
     evaluate: Callable[[Any], dict[str, float]]
     """Figures of a model on held-out examples; the first says which weights are better."""
+    examples: int
+    """How many held-out examples these figures are of."""
     rises: bool
     """Whether it improves by rising."""
     make: Callable[[ModelSettings, torch.Generator], nn.Module]
@@ -114,6 +116,7 @@ def make_lesson(
         peak_flops=plan.peak_flops * here.size,
         rises=material.rises,
         keeps_best=True,
+        examples=material.examples,
         facts={
             "tokens_per_step": plan.settings.batch * course.row_tokens,
             "family": checkpoint.family,

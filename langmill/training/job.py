@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +70,19 @@ class Job:
     """Whether the first metric improves by rising."""
     keeps_best: bool = False
     """Whether the run ends with the best weights that an evaluation met, rather than with the last."""
+    examples: int = 0
+    """How many held-out examples the first metric is a share of, as accuracy is; 0: it is none."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What the model card should say."""
+
+    def luck(self, best: float) -> float:
+        """Return by how much a metric may fall short of the `best` (with its sign turned) and be no worse: its standard error.
+
+        On a few hundred examples the best of ten evaluations is often luck, and weights from before the rate fell; so the
+        latest within a standard error are kept (the one-standard-error rule, Breiman et al. 1984, section 3.4.3).
+        """
+        share = min(max(-best, 0.0), 1.0)
+        return math.sqrt(share * (1 - share) / self.examples) if self.examples and self.rises else 0.0
 
 
 @dataclass(frozen=True)

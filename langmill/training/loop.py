@@ -97,7 +97,8 @@ class Trainer:
         self.step = self.tokens = self.skipped = self.rollbacks = self.bad = 0
         self.seconds = 0.0
         self.best = math.inf
-        self.stale = 0
+        self.stale = self.kept = 0
+        """Evaluations since the best one; the step of the weights that the run is to end with."""
         self.judged = 0
         """The step of the last evaluation."""
         self.best_weights: dict[str, Tensor] | None = None
@@ -131,6 +132,7 @@ class Trainer:
                 "best": None if math.isinf(self.best) else self.best,
                 "stale": self.stale,
                 "judged": self.judged,
+                "kept": self.kept,
                 "averaged": self.averaged,
             }
             save_state(self.folder, self.step, pack(self.model, self.optimizer, extra), facts)
@@ -157,7 +159,7 @@ class Trainer:
         self.rollbacks = max(self.rollbacks, facts["rollbacks"])
         self.best = math.inf if facts["best"] is None else facts["best"]
         self.stale, self.judged = facts["stale"], facts["judged"]
-        self.averaged = facts.get("averaged", 0)  # older states lack it
+        self.averaged, self.kept = facts.get("averaged", 0), facts.get("kept", 0)  # older states lack them
         same_budget = facts["budget"] == self.settings.budget
         self.progress.restart(
             self.step, seconds=self.seconds, fraction=facts["progress"] if same_budget else None
@@ -256,23 +258,25 @@ class Trainer:
         metrics = self.measure(tracker)
         self.judged = self.step
         figure = next(iter(metrics.values()), math.nan) * (-1 if self.job.rises else 1)
-        if figure < self.best:
-            self.best, self.stale = figure, 0
-            if self.settings.early_stopping or self.job.keeps_best:
-                best = self.weights(self.shown)
-                self.best_weights = {name: p.detach().clone() for name, p in best.items()}
-        else:
-            self.stale += 1
+        self.stale = 0 if figure < self.best else self.stale + 1
+        self.best = min(self.best, figure)
+        if figure <= self.best + self.job.luck(self.best) and (
+            self.settings.early_stopping or self.job.keeps_best
+        ):
+            self.kept = self.step
+            kept = self.weights(self.shown)
+            self.best_weights = {name: p.detach().clone() for name, p in kept.items()}
         return metrics
 
     def finish(self, tracker: Tracker) -> dict[str, float]:
-        """Save the run's end and return its metrics: where the best weights met are kept, theirs."""
+        """Save the run's end and return its metrics: where better weights were met on the way, theirs."""
         # Measured first: what an evaluation settles is saved with the weights.
         metrics = {} if self.out_of_patience else self.judge(tracker)
         self.save()
-        if self.best_weights is None or not self.stale:
-            return metrics
-        # Only the checkpoint goes back to the best: the state stays what it was, to be gone on from.
+        if self.best_weights is None or self.kept == self.step:
+            return metrics or self.measure(tracker)
+        # Only the checkpoint goes back to them: the state stays what it was, to be gone on from.
+        say(f"kept: the weights of step {self.kept}, of which the last ones fall short")
         self.shown.load_state_dict(self.best_weights, strict=False)
         metrics = self.measure(tracker)
         if self.here.is_main:
