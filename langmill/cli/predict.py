@@ -13,6 +13,8 @@ import click
 from langmill.cli.options import precision_option, read_input, settings_options
 from langmill.text.labelled_rows import LabelledSettings
 
+LONGEST_NAME = 255
+"""Characters that the name of a file may have."""
 LEAVE_OUT = ("label_field", "tag_column", "tag_names", "separator")
 
 
@@ -73,6 +75,7 @@ def predict(
     from langmill.core.config import resolve
     from langmill.core.device import choose_device, inference_products
     from langmill.core.errors import CheckpointError, ConfigError, DataError
+    from langmill.core.log import warn
     from langmill.tasks import find_task, task_of
     from langmill.text.paths import kind_of
 
@@ -81,7 +84,15 @@ def predict(
         if source not in files:
             texts = (*texts, *(line for line in read_input(source).splitlines() if line.strip()))
     if not (texts or files):
-        raise DataError('no text given; write it after the checkpoint: langmill predict CKPT "some text"')
+        raise DataError(
+            'no text given; write it after the checkpoint, langmill predict CKPT "some text", or name what holds it,'
+            " --input FILE (- for standard input)"
+        )
+    if texts and files:
+        raise ConfigError(f"texts, and rows of {files[0]}: answer them one after the other, in two commands")
+    for text in texts:
+        if len(text) < LONGEST_NAME and Path(text).is_file():
+            warn(f"{text!r} is read as text; to answer what stands in that file: --input {text}")
     place = choose_device(device)
     loaded = open_checkpoint(checkpoint, device=place)
     if loaded.tokenizer is None:

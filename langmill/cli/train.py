@@ -32,7 +32,8 @@ from langmill.training.settings import TrainSettings, parse_count
     "--seeds",
     type=click.IntRange(min=1),
     default=1,
-    help="Train so many times, with the seeds from --seed on, each in OUTPUT/seed-N; print mean and spread.",
+    help="Train so many times, with the seeds from --seed on, which hold out other rows too, each in OUTPUT/seed-N; print mean"
+    " and spread.",
 )
 @click.option(
     "--sizes",
@@ -76,6 +77,7 @@ def train(
     """
     from langmill.api import run_seeds, run_sizes
     from langmill.core.distributed import world
+    from langmill.core.log import warn
 
     if source is not None:
         overrides["from_checkpoint"] = source
@@ -96,7 +98,9 @@ def train(
         print(json.dumps(curve.to_dict(), ensure_ascii=False) if as_json else curve.table())
     for result in results if world().is_main and not curve else ():  # one of several processes speaks for all
         print(json.dumps(asdict(result), ensure_ascii=False, default=str) if as_json else result.summary())
-    if world().is_main and seeds > 1 and not sizes and not as_json:
+    if results[-1].interrupted and (seeds > 1 or sizes) and world().is_main:
+        warn("further runs are left: give the same command again, with --resume auto")
+    elif world().is_main and seeds > 1 and not sizes and not as_json:
         print(spread_of([result.metrics for result in results]))
     if results[-1].interrupted:
         sys.exit(130 if results[-1].interrupted == "SIGINT" else 143)

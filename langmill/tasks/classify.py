@@ -187,7 +187,10 @@ class Classifying:
             sorted(found, key=lambda label: (not label.isdigit(), label.isdigit() and int(label), label))
         )
         if len(labels) < 2:
-            raise DataError(f"all rows have the label {labels[0]!r}; there is nothing to tell apart")
+            raise DataError(
+                f"all {plural(len(examples), 'row')} have the label {labels[0]!r}; add rows with another, or see whether"
+                " --label-field names the right column"
+            )
         wanted = settings.labels.several
         several = (
             any(len(example.labels) != 1 for example in examples) if wanted == "auto" else wanted == "yes"
@@ -365,7 +368,8 @@ def check_labels(examples: Sequence[ClassExample], head: HeadConfig) -> None:
     for example in examples:
         if unknown := [label for label in example.labels if label not in known]:
             raise DataError(
-                f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(head.labels)}"
+                f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(head.labels)};"
+                " mend or leave out the row, or train with this label too"
                 f"{did_you_mean(unknown[0], head.labels)}"
             )
 

@@ -230,7 +230,8 @@ def hold_out(
             taken += len(members)
     if not out or len(out) == len(examples):
         raise DataError(
-            f"{plural(len(examples), 'example')} are too few to hold some out; add rows, or name a file with --held-out-data"
+            f"{plural(len(examples), 'example')} with {plural(len(groups), 'different text')} are too few to hold some out; add"
+            " rows, or name a file with --held-out-data"
         )
     return (
         [example for number, example in enumerate(examples) if number not in out],

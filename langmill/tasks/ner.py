@@ -318,7 +318,8 @@ def check_labels(examples: Sequence[TaggedExample], head: HeadConfig) -> None:
     for example in examples:
         if unknown := [span.label for span in example.spans if span.label not in known]:
             raise DataError(
-                f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(sorted(known))}"
+                f"{example.source}: the label {unknown[0]!r} is none of the model's: {', '.join(sorted(known))};"
+                " mend or leave out the row, or train with this label too"
                 f"{did_you_mean(unknown[0], known)}"
             )
 

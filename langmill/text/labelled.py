@@ -146,7 +146,9 @@ def labels_of(value: Any, name: str, separator: str = "") -> tuple[str, ...]:
 def one_label(value: Any, name: str) -> str:
     """Return a label as a string, white space at its ends taken off."""
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise BadRow("missing label", f"{name!r} is {shown(value)}, expected a label")
+        raise BadRow(
+            "missing label", f"{name!r} is {'empty' if value == '' else shown(value)}, expected a label"
+        )
     if isinstance(value, (bool, int)):
         return str(value).lower()
     if not isinstance(value, str):

@@ -134,7 +134,7 @@ def test_several_labels(capsys, tmp_path):
     [
         ([{"text": "a", "label": "x"}, {"text": "b"}], "label"),
         ([{"text": "a", "label": "x"}, {"text": "", "label": "x"}], "text"),
-        ([{"text": f"t{n}", "label": "x"} for n in range(30)], "all rows have the label 'x'"),
+        ([{"text": f"t{n}", "label": "x"} for n in range(30)], "rows have the label 'x'"),
         ([], "nothing to learn from"),
     ],
 )
@@ -153,13 +153,22 @@ def test_skipped_rows_are_counted(data, capsys, tmp_path):
     assert said.status == 0 and "1 left out: missing label" in said.err and "some.jsonl:81" in said.err
 
 
+def test_texts_or_files(run, capsys, tmp_path):
+    path = tmp_path / "new.jsonl"
+    path.write_text('{"text": "a match"}\n')
+    said = CommandLine(capsys)("predict", run, "a text", "--input", path)
+    assert said.status == 2 and "answer them one after the other" in said.error
+    said = CommandLine(capsys)("predict", run, path)
+    assert said.status == 0 and "is read as text" in said.err and f"--input {path}" in said.err
+
+
 def test_unknown_label_at_evaluation(run, capsys, tmp_path):
     path = tmp_path / "new.jsonl"
     path.write_text('{"text": "a", "label": "mony"}\n')
     said = CommandLine(capsys)("evaluate", run, path)
     assert said.status == 2
     assert (
-        "new.jsonl:1: the label 'mony' is none of the model's: money, sport ⚽; did you mean money?"
+        "new.jsonl:1: the label 'mony' is none of the model's: money, sport ⚽; mend or leave out the row, or train with this label too; did you mean money?"
         in said.error
     )
 

@@ -192,3 +192,16 @@ def test_a_deadline_ends_the_run(tmp_path: Path) -> None:
     assert again.steps == outcome.steps
     longer = go(make_job(steps=10**9), tmp_path / "a", resume=True, deadline=time.time() + 1.5, budget=2.0)
     assert longer.steps > outcome.steps
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"), [(0.62, 3), (0.60, 1)], ids=["within a standard error", "falls short of it"]
+)
+def test_the_latest_weights_that_are_no_worse_are_kept(tmp_path: Path, last: float, kept: int) -> None:
+    figures = Figures(0.5, 0.7, 0.55, last, 0.7)  # of 25 examples, .7 has a standard error of .092
+    job = make_job(steps=16, evaluate=figures)
+    job.rises = job.keeps_best = True
+    job.examples = 25
+    go(job, tmp_path / "a", evaluate_every=4)
+    saved = weights(tmp_path / "a")["model.embed_tokens.weight"]
+    assert [torch.equal(saved, seen) for seen in figures.seen[:4]] == [number == kept for number in range(4)]
