@@ -62,7 +62,7 @@ def langmill(
             save_every=10**9,
             tensorboard=False,
             model={"context": TOKENS},
-            optimizer={"kind": "adamw", "learning_rate": RATE, "layer_decay": 1.0},
+            optimizer={"kind": "adamw", "learning_rate": RATE},
         )
         lines = (folder / precision / "metrics.jsonl").read_text().splitlines()
         assert sum('"kind": "held_out"' in line for line in lines) == 1, "only the end is evaluated"

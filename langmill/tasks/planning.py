@@ -78,7 +78,7 @@ def make_plan(
     if isinstance(stack, RecurrentConfig):
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"heads": 0})})
     tuning = course.answers and source is not None
-    settings = budget.fill_rates(settings, width=stack.width, layers=stack.layers, tuning=tuning)
+    settings = budget.fill_rates(settings, width=stack.width, tuning=tuning)
     model.to(device)
     parameters, trained, operations = count_work(model, context=context)
     batch = budget.choose_batch(settings, context=course.row_tokens, tokens=flops / operations)

@@ -178,29 +178,20 @@ def fill_model(settings: TrainSettings, *, layers: int, width: int, context: int
     return settings.model_copy(update={"model": model.model_copy(update=filled)})
 
 
-LOWEST_SHARE = 0.2
-"""Of the top's rate, what the embeddings have where a checkpoint is fine-tuned: 0.8 a block in 6, 0.88 in 12, 0.95 in 30."""
-
-
-def fill_rates(
-    settings: TrainSettings, *, width: int, layers: int = 0, tuning: bool = False
-) -> TrainSettings:
+def fill_rates(settings: TrainSettings, *, width: int, tuning: bool = False) -> TrainSettings:
     """Return `settings` with the optimiser and open learning rates filled in: 0.11 / √width for AdamW, 0.02 for Muon.
 
     The embeddings' rate falls with the width as in Yang et al. 2022 (arXiv:2203.03466); Muon's needs
     no scaling, a step's spectral size being fixed. A model that is already trained moves by a tenth. An
     adapter, which is new, gets 1 / width: A's inputs are as many as the width, and AdamW's rate for a matrix falls
     with them (Yang et al. 2022); docs/log.md has what was measured. tuning: a checkpoint learns from rows with answers,
-    of which there are few: AdamW comes as far as Muon, in half the time a step, its rate falls with the width, and lower
-    blocks, which hold what all text has in common, move less (Howard and Ruder 2018).
+    of which there are few: AdamW comes as far as Muon, in half the time a step, and its rate falls with the width.
     """
     wanted = settings.optimizer
     if wanted.kind == "auto":
         wanted = wanted.model_copy(update={"kind": "adamw" if tuning else "muon"})
-    if tuning and wanted.kind == "adamw" and not settings.adapter.rank:
-        chosen = {"learning_rate": 0.12 / width, "layer_decay": LOWEST_SHARE ** (1 / (layers + 1))}
-        open_ones = {name: value for name, value in chosen.items() if not getattr(wanted, name)}
-        wanted = wanted.model_copy(update=open_ones)
+    if tuning and wanted.kind == "adamw" and not (settings.adapter.rank or wanted.learning_rate):
+        wanted = wanted.model_copy(update={"learning_rate": 0.06 / width})
     share = 0.1 if settings.from_checkpoint else 1.0
     if settings.adapter.rank and not wanted.learning_rate:
         wanted = wanted.model_copy(update={"learning_rate": 1 / width})

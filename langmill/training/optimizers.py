@@ -238,5 +238,5 @@ def optimizer_of(model: nn.Module, wanted: OptimizerSettings) -> Muon:
         weight_decay=wanted.weight_decay,
         betas=(wanted.beta1, wanted.beta2),
         momentum=wanted.momentum,
-        layer_decay=wanted.layer_decay or 1.0,
+        layer_decay=wanted.layer_decay,
     )

@@ -176,7 +176,7 @@ class OptimizerSettings(Settings):
     """muon: matrices by Muon, the rest by AdamW. adamw: everything by AdamW. auto: muon, but adamw where a checkpoint is
     fine-tuned on rows with answers."""
     learning_rate: float = Field(0.0, ge=0)
-    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint; 0.12 / width
+    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint; 0.06 / width
     to fine-tune on rows with answers; for an adapter 1 / width."""
     matrix_learning_rate: float = Field(0.0, ge=0)
     """Peak rate of Muon; 0: 0.02, a tenth of that from a checkpoint."""
@@ -190,9 +190,8 @@ class OptimizerSettings(Settings):
     """Muon's averaging of gradients."""
     clip: float = Field(1.0, ge=0)
     """Largest norm of the whole gradient; 0: no clipping."""
-    layer_decay: float = Field(0.0, ge=0, le=1)
-    """Share of its rate that each block has of that of the block above; 1: all alike; 0: so that embeddings have a fifth of the
-    top's where all weights are fine-tuned on rows with answers (0.8 with 6 blocks), else 1."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Share of its rate that each block has of that of the block above; 1: all alike. For --from often 0.8 to 0.95."""
     schedule: Literal["wsd", "cosine"] = "wsd"
     """wsd: warm up, stay, decay linearly. cosine: warm up, then half a cosine."""
     warmup: float = Field(0.02, ge=0, le=1)
