@@ -190,8 +190,9 @@ def fill_rates(settings: TrainSettings, *, width: int, tuning: bool = False) -> 
     wanted = settings.optimizer
     if wanted.kind == "auto":
         wanted = wanted.model_copy(update={"kind": "adamw" if tuning else "muon"})
-    if tuning and wanted.kind == "adamw" and not (settings.adapter.rank or wanted.learning_rate):
-        wanted = wanted.model_copy(update={"learning_rate": 0.06 / width})
+    if tuning and wanted.kind == "adamw" and not wanted.learning_rate:
+        chosen = (0.4 if settings.adapter.rank else 0.03) / width
+        wanted = wanted.model_copy(update={"learning_rate": chosen})
     share = 0.1 if settings.from_checkpoint else 1.0
     if settings.adapter.rank and not wanted.learning_rate:
         wanted = wanted.model_copy(update={"learning_rate": 1 / width})

@@ -176,8 +176,8 @@ class OptimizerSettings(Settings):
     """muon: matrices by Muon, the rest by AdamW. adamw: everything by AdamW. auto: muon, but adamw where a checkpoint is
     fine-tuned on rows with answers."""
     learning_rate: float = Field(0.0, ge=0)
-    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint; 0.06 / width
-    to fine-tune on rows with answers; for an adapter 1 / width."""
+    """Peak rate of AdamW; 0: 0.11 / √width beside Muon, a tenth of that alone, a tenth again from a checkpoint, for
+    an adapter 1 / width; to fine-tune on rows with answers 0.03 / width, for an adapter 0.4 / width."""
     matrix_learning_rate: float = Field(0.0, ge=0)
     """Peak rate of Muon; 0: 0.02, a tenth of that from a checkpoint."""
     weight_decay: float = Field(0.0, ge=0)

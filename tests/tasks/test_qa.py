@@ -76,7 +76,7 @@ def test_it_learns(run, data, capsys):
 
 
 def test_answers(model):
-    context = "the mill 磨坊 turns 47 models 👍"
+    context = "the mill 磨坊 👍 turns 47 models"
     with_number, without = model.predict(
         [("how many?", context), ("多少？", "the mill turns raw text into models")]
     )
@@ -111,7 +111,7 @@ def test_other_texts_beside_it_change_nothing(model):
 
 
 def test_an_answer_far_behind(model):
-    context = "the mill turns raw text into models. " * 50 + "with 47 care"
+    context = "the mill 磨坊 👍 turns 47 models"
     (found,) = model.predict([("how many?", context)])
     assert "47" in [each.text for each in found.alternatives]
 

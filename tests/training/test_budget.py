@@ -102,9 +102,9 @@ def test_an_adapter_has_a_rate_of_its_own() -> None:
 
 def test_fine_tuning_on_answers_is_by_adamw() -> None:
     tuned = fill_rates(TrainSettings(from_checkpoint="x"), width=384, tuning=True).optimizer
-    assert tuned.kind == "adamw" and tuned.learning_rate == pytest.approx(0.06 / 384)
+    assert tuned.kind == "adamw" and tuned.learning_rate == pytest.approx(0.03 / 384)
     adapter = TrainSettings.model_validate({"from_checkpoint": "x", "adapter": {"rank": 8}})
-    assert fill_rates(adapter, width=384, tuning=True).optimizer.learning_rate == pytest.approx(1 / 384)
+    assert fill_rates(adapter, width=384, tuning=True).optimizer.learning_rate == pytest.approx(0.4 / 384)
     asked = TrainSettings.model_validate({"optimizer": {"kind": "muon"}})
     assert fill_rates(asked, width=384, tuning=True).optimizer.kind == "muon"
     assert fill_rates(TrainSettings(), width=384).optimizer.kind == "muon"
