@@ -151,6 +151,7 @@ def refuse_existing(folder: Path) -> None:
 def new_order(given: Order) -> Order:
     """Return what is asked, with the space and the length of a trial decided where they are open."""
     from langmill.tasks import find_task
+    from langmill.tasks.pretraining import choose_family
     from langmill.tasks.spaces import default_space, parse
     from langmill.training.settings import TrainSettings
 
@@ -167,6 +168,8 @@ def new_order(given: Order) -> Order:
     timed = given.budget > 0 and not known & {*LENGTHS}
     search = given.search or default_space(learner, settings, given.asked, timed=timed)
     kinds = next((each.choices for each in map(parse, search) if each.name == "model.family"), ())
+    for kind in kinds:
+        choose_family(resolve(TrainSettings, {"model": {"family": kind}}), learner)
     asked = dict(given.asked)
     if timed and not {settings.model.family, *kinds} & {*learner.fitted}:
         asked["budget"] = round(TRIALS_SHARE * given.budget / (given.trials or TRIALS), 1)

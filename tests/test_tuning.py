@@ -307,6 +307,7 @@ def test_mistakes(here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPa
     assert (
         "did you mean model.order?" in command("tune", "lm", "text.txt", "--search", "model.ordre=1:4").error
     )
+    assert "did you mean qwen3?" in command("tune", "lm", "text.txt", "--search", "model=qwen,gpt2").error
     assert "no data given" in command("tune", "lm").error
     assert "--budget" in command("tune", "lm", "text.txt", "--budget", "soon").error
     assert "unknown task 'lmm'" in command("tune", "lmm", "text.txt").error

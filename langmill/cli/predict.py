@@ -14,7 +14,7 @@ from langmill.cli.options import precision_option, read_input, settings_options
 from langmill.text.labelled_rows import LabelledSettings
 
 LONGEST_NAME = 255
-"""Characters that the name of a file may have."""
+"""Bytes that the name of a file may have; to ask for a longer one is an error of the system."""
 LEAVE_OUT = ("label_field", "tag_column", "tag_names", "separator")
 
 
@@ -79,6 +79,9 @@ def predict(
     from langmill.tasks import find_task, task_of
     from langmill.text.paths import kind_of
 
+    for text in texts:
+        if len(text.encode()) <= LONGEST_NAME and Path(text).is_file():
+            warn(f"{text!r} is read as text; to answer what stands in that file: --input {text}")
     files = [source for source in sources if source != "-" and kind_of(Path(source)) != "text"]
     for source in sources:
         if source not in files:
@@ -90,9 +93,6 @@ def predict(
         )
     if texts and files:
         raise ConfigError(f"texts, and rows of {files[0]}: answer them one after the other, in two commands")
-    for text in texts:
-        if len(text) < LONGEST_NAME and Path(text).is_file():
-            warn(f"{text!r} is read as text; to answer what stands in that file: --input {text}")
     place = choose_device(device)
     loaded = open_checkpoint(checkpoint, device=place)
     if loaded.tokenizer is None:

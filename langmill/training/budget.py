@@ -190,13 +190,14 @@ def fill_rates(settings: TrainSettings, *, width: int, tuning: bool = False) -> 
     wanted = settings.optimizer
     if wanted.kind == "auto":
         wanted = wanted.model_copy(update={"kind": "adamw" if tuning else "muon"})
-    if tuning and wanted.kind == "adamw" and not wanted.learning_rate:
-        chosen = (0.4 if settings.adapter.rank else 0.03) / width
-        wanted = wanted.model_copy(update={"learning_rate": chosen})
-    share = 0.1 if settings.from_checkpoint else 1.0
-    if settings.adapter.rank and not wanted.learning_rate:
-        wanted = wanted.model_copy(update={"learning_rate": 1 / width})
-    rate = wanted.learning_rate or share * (0.11 if wanted.kind == "muon" else 0.011) / math.sqrt(width)
+    share, few = 0.1 if settings.from_checkpoint else 1.0, tuning and wanted.kind == "adamw"
+    if settings.adapter.rank:
+        usual = (0.4 if few else 1.0) / width
+    elif few:
+        usual = 0.03 / width
+    else:
+        usual = share * (0.11 if wanted.kind == "muon" else 0.011) / math.sqrt(width)
+    rate = wanted.learning_rate or usual
     rates = {"learning_rate": rate, "matrix_learning_rate": wanted.matrix_learning_rate or share * 0.02}
     return settings.model_copy(update={"optimizer": wanted.model_copy(update=rates)})
 

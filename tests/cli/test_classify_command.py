@@ -159,6 +159,9 @@ def test_texts_or_files(run, capsys, tmp_path):
     said = CommandLine(capsys)("predict", run, "a text", "--input", path)
     assert said.status == 2 and "answer them one after the other" in said.error
     said = CommandLine(capsys)("predict", run, path)
+    assert CommandLine(capsys)("predict", run, "磨坊把原始文本变成模型。" * 20).status == 0, (
+        "longer than a file's name"
+    )
     assert said.status == 0 and "is read as text" in said.err and f"--input {path}" in said.err
 
 
