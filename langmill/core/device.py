@@ -13,6 +13,7 @@ from statistics import median
 import torch
 
 from langmill.core.errors import ConfigError
+from langmill.core.products import PRECISION_SWITCH, cpu_products, product
 
 
 def choose_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
@@ -30,15 +31,11 @@ def choose_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
     return device
 
 
-_products = getattr(torch.backends.mkldnn, "matmul", None)
-"""torch's switch for the precision of products on the CPU; not before torch 2.9."""
-
-
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware, faster than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or _products is None:
+    if device.type != "cpu" or PRECISION_SWITCH is None:
         return False
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
@@ -56,28 +53,6 @@ def training_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
             f"precision bfloat16 asked for, but {device} has no hardware for it; use auto or float32"
         )
     return torch.bfloat16 if precision != "float32" and has_bfloat16(device) else torch.float32
-
-
-@contextlib.contextmanager
-def cpu_products(dtype: torch.dtype) -> Iterator[None]:
-    """While this lasts, products of float32 matrices on the CPU round their factors to `dtype` (sums do not).
-
-    It is to a CPU what TensorFloat-32 is to a GPU: tensors stay float32. GPUs have torch.autocast instead.
-    """
-    if _products is None:
-        yield
-        return
-    before = _products.fp32_precision
-    _products.fp32_precision = "bf16" if dtype == torch.bfloat16 else "ieee"
-    try:
-        yield
-    finally:
-        _products.fp32_precision = before
-
-
-def rounds_products() -> bool:
-    """Whether products on the CPU round their factors now; see `cpu_products`."""
-    return _products is not None and _products.fp32_precision == "bf16"
 
 
 def forward_products(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -143,8 +118,8 @@ def measure_matmul(device: torch.device, *, seconds: float = 0.5, dtype: torch.d
     size = 8192 if device.type == "cuda" else 1024
     kept = torch.float32 if device.type == "cpu" else dtype
     a, b = (torch.randn(size, size, device=device, dtype=kept) for _ in range(2))
-    with cpu_products(dtype):
-        return 2 * size**3 / _median_seconds(lambda: a @ b, device, seconds)
+    with cpu_products(dtype), torch.no_grad():
+        return 2 * size**3 / _median_seconds(lambda: product(a, b), device, seconds)
 
 
 def _median_seconds(work, device: torch.device, seconds: float) -> float:

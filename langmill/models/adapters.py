@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langmill.core.errors import ConfigError, did_you_mean
+from langmill.core.products import product
 from langmill.models.families.table import Family, fill, pattern, with_head
 from langmill.models.heads import HEAD_LAYERS, Headed
 from langmill.models.initialise import Unfilled
@@ -95,11 +96,11 @@ class AdaptedLinear(nn.Linear):
         return whole if self.magnitude is None else whole * (self.magnitude / self.lengths())[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        low = F.linear(F.dropout(x, self.form.dropout, self.training), self.lora_a)  # (..., r)
-        low = F.linear(low, self.lora_b) * self.form.scale
+        low = product(F.dropout(x, self.form.dropout, self.training), self.lora_a)  # (..., r)
+        low = product(low, self.lora_b) * self.form.scale
         if self.magnitude is None:
-            return F.linear(x, self.weight, self.bias) + low
-        y = (F.linear(x, self.weight) + low) * (self.magnitude / self.lengths())
+            return product(x, self.weight, self.bias) + low
+        y = (product(x, self.weight) + low) * (self.magnitude / self.lengths())
         return y if self.bias is None else y + self.bias
 
 

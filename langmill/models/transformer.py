@@ -358,7 +358,7 @@ class Transformer(nn.Module):
             raise CheckpointError(STATES_ONLY)
         if self.config.output_transform:
             activation = ACTIVATIONS[self.config.output_stack.activation]
-            states = self.transform_norm(activation(self.transform(states)))
+            states = self.transform_norm(activation(linear(self.transform, states)))
         return states if self.config.output_scale == 1 else states * self.config.output_scale
 
     def score(self, states: Tensor) -> Tensor:

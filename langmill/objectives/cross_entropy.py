@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from langmill.core.products import product, weight_gradient
 from langmill.models.fused import score_loss_
 
 IGNORED = -100
@@ -41,7 +41,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = -(-len(states) // blocks) if blocks else 1
         for begin in range(0, len(states), rows):
             x, y = states[begin : begin + rows], targets[begin : begin + rows]
-            slope = F.linear(
+            slope = product(
                 x, weight, bias
             ).float()  # the scores (n, V), until their gradient takes their place
             total += score_loss_(slope, y).sum()
@@ -49,9 +49,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             slope = slope.to(x.dtype)
             if states_grad is not None:
-                torch.mm(slope, weight.to(x.dtype), out=states_grad[begin : begin + rows])
+                states_grad[begin : begin + rows] = product(slope, weight.to(x.dtype).t())
             if wants_weight and weight_grad is None:  # no zeros to write first, nor to add to
-                weight_grad = slope.t().to(weight.dtype) @ x.to(weight.dtype)
+                weight_grad = weight_gradient(slope.to(weight.dtype), x.to(weight.dtype))
             elif weight_grad is not None:
                 weight_grad.addmm_(slope.t().to(weight.dtype), x.to(weight.dtype))
             if bias_grad is not None:

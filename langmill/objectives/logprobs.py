@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from langmill.core.products import product
 from langmill.objectives.cross_entropy import chunk_rows
 
 
@@ -32,7 +32,7 @@ def token_logprobs(states: Tensor, weight: Tensor, targets: Tensor, *, bias: Ten
     out = torch.empty(len(flat), dtype=torch.float32, device=states.device)
     rows = chunk_rows(weight.shape[0])
     for begin in range(0, len(flat), rows):
-        logits = F.linear(flat[begin : begin + rows], weight, bias).float()  # (n, V)
+        logits = product(flat[begin : begin + rows], weight, bias).float()  # (n, V)
         chosen = logits.gather(1, ids[begin : begin + rows, None])[:, 0]
         out[begin : begin + rows] = chosen - logits.logsumexp(1)
     return out.view(targets.shape)

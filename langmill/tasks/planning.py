@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from langmill.checkpoint import Checkpoint
-from langmill.core.device import cpu_products, forward_products, measure_matmul, synchronise
+from langmill.core.device import forward_products, measure_matmul, synchronise
 from langmill.core.distributed import World
+from langmill.core.products import cpu_products
 from langmill.models.recurrent import RecurrentConfig
 from langmill.tasks.practice import MICRO_TOKENS
 from langmill.training import budget

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from langmill.batches.packing import LoaderState
-from langmill.core.device import cpu_products, forward_products, training_dtype
+from langmill.core.device import forward_products, training_dtype
 from langmill.core.distributed import World
 from langmill.core.errors import LangmillError
 from langmill.core.log import say, warn
+from langmill.core.products import cpu_products
 from langmill.training.job import WATCHED, Job, Outcome, Watch
 from langmill.training.optimizers import optimizer_of
 from langmill.training.schedules import Progress, learning_rate_scale

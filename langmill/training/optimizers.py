@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from langmill.core.device import rounds_products
+from langmill.core.products import rounds_products
 from langmill.models.adapters import LOW_RANK
 from langmill.models.initialise import rate_shares
 from langmill.training.settings import OptimizerSettings

@@ -6,16 +6,10 @@ import pytest
 import torch
 
 from langmill.core import device as devices
-from langmill.core.device import (
-    choose_device,
-    cpu_products,
-    has_bfloat16,
-    measure_machine,
-    rounds_products,
-    training_dtype,
-)
+from langmill.core.device import choose_device, has_bfloat16, measure_machine, training_dtype
 from langmill.core.distributed import World, join, world
 from langmill.core.errors import ConfigError
+from langmill.core.products import cpu_products, rounds_products
 
 
 def test_alone_nothing_is_exchanged() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from langmill.core.device import cpu_products
+from langmill.core.products import cpu_products
 from langmill.models.config import bert_encoder, default_decoder
 from langmill.models.transformer import Transformer
 from langmill.training.optimizers import NEWTON_SCHULZ, Muon, make_optimizer, optimizer_of, orthogonalise

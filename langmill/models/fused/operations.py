@@ -6,14 +6,13 @@ Shape letters: B batch, T tokens, D width, H heads, C head width, F hidden width
 from __future__ import annotations
 
 import ctypes
-import platform
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from langmill.core.device import cpu_products, rounds_products
+from langmill.core.products import cpu_products, multiply, product, rounds_products, takes_one_dnn
 from langmill.models.fused.library import library
 from langmill.models.fused.recompute import recomputable
 
@@ -163,7 +162,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class _Attention(torch.autograd.Function):
     """PyTorch's own attention on the CPU, with its small products in float32.
 
-    Under `core.device.cpu_products` they would round to bfloat16 one by one, which takes twice as long.
+    Under `core.products.cpu_products` they would round to bfloat16 one by one, which takes twice as long.
     """
 
     @staticmethod
@@ -221,35 +220,21 @@ def attend(
     )
 
 
-_one_dnn = (
-    getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
-    else None
-)
-"""oneDNN's product with what follows it, as torch.compile uses it; it has no gradient."""
-ONE_DNN_ROWS = 16
-"""From so many rows on. Below, as in generation, reading the weights is what takes the time."""
-
-
 def linear(layer: nn.Module, x: Tensor, *, gelu: bool = False) -> Tensor:
     """Return layer(x), and GELU of it if asked, for x (..., D).
 
-    Where no gradient is wanted oneDNN multiplies, and adds the bias and takes GELU on the way: torch asks MKL,
-    which does not use all instructions of processors that are not Intel's, and goes over the result twice more.
-    Under `core.device.cpu_products` in bfloat16 the result is rounded too, as torch.autocast does.
+    A plain layer's product is `core.products.product`. Where no gradient is wanted GELU is taken on the way; and
+    under `core.products.cpu_products` in bfloat16 the result is rounded too, as torch.autocast does.
     """
-    if (
-        _one_dnn is not None
-        and type(layer) is nn.Linear
-        and not torch.is_grad_enabled()
-        and x.numel() >= ONE_DNN_ROWS * x.shape[-1]
-        and usable(x, layer.weight)
-    ):
-        parts = [x, layer.weight, layer.bias]
-        if rounds_products():  # tensors in bfloat16 take two thirds of the time that rounding on the way does
-            parts = [None if part is None else part.bfloat16() for part in parts]
-        return _one_dnn(*parts, *(("gelu", [], "none") if gelu else ("none", [], ""))).float()
-    return F.gelu(layer(x)) if gelu else layer(x)
+    if type(layer) is not nn.Linear:
+        return F.gelu(layer(x)) if gelu else layer(x)
+    if torch.is_grad_enabled() or not takes_one_dnn(x, layer.weight):
+        y = product(x, layer.weight, layer.bias)
+        return F.gelu(y) if gelu else y
+    # Tensors in bfloat16 take two thirds of the time that rounding on the way does.
+    dtype = torch.bfloat16 if rounds_products() else torch.float32
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    return multiply(x.to(dtype), layer.weight.to(dtype), bias, "gelu" if gelu else "none").float()
 
 
 class _Gate(torch.autograd.Function):
