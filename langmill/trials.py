@@ -176,6 +176,10 @@ class Search:
         interrupted = ""
         many = "as many trials as the budget lets" if math.isinf(self.wanted) else f"{self.wanted} trials"
         log.say(f"search: {'; '.join(map(str, self.space))}; {many}")
+        if len(self.trials) >= self.wanted:
+            log.say(
+                f"{len(self.trials)} are done already: nothing is left to do; a larger --trials makes more"
+            )
         while not interrupted:
             trials = self.trials
             left = [chosen for chosen in self.grid if chosen not in [trial.settings for trial in trials]]

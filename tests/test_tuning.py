@@ -235,8 +235,13 @@ def test_killed_and_resumed(here: Path, kind: str) -> None:
     assert found_by(rest) == found_by(whole)
 
 
-def test_more_trials_of_a_search(here: Path) -> None:
+def test_more_trials_of_a_search(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = tune(search=RATES, trials=2, steps=2)
+    capsys.readouterr()
+    assert found_by(langmill.tune("lm", output="out", resume=True)) == found_by(first)
+    assert (
+        "2 are done already: nothing is left to do; a larger --trials makes more" in capsys.readouterr().err
+    )
     more = langmill.tune("lm", output="out", resume=True, trials=3)
     assert found_by(more)[:2] == found_by(first) and len(more.trials) == 3
     assert found_by(tune("whole", search=RATES, trials=3, steps=2)) == found_by(more)

@@ -80,7 +80,9 @@ def predict(
     from langmill.text.paths import kind_of
 
     for text in texts:
-        if len(text.encode()) <= LONGEST_NAME and Path(text).is_file():
+        if not text.strip():
+            warn(f"a text is empty ({text!r}); what is answered to it means nothing")
+        elif len(text.encode()) <= LONGEST_NAME and Path(text).is_file():
             warn(f"{text!r} is read as text; to answer what stands in that file: --input {text}")
     files = [source for source in sources if source != "-" and kind_of(Path(source)) != "text"]
     for source in sources:

@@ -163,6 +163,8 @@ def test_texts_or_files(run, capsys, tmp_path):
         "longer than a file's name"
     )
     assert said.status == 0 and "is read as text" in said.err and f"--input {path}" in said.err
+    said = CommandLine(capsys)("predict", run, " ")
+    assert said.status == 0 and "a text is empty (' '); what is answered to it means nothing" in said.err
 
 
 def test_unknown_label_at_evaluation(run, capsys, tmp_path):
