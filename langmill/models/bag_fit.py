@@ -47,21 +47,20 @@ RECIPES: dict[str, Recipe] = {
 
 After NB-SVM (Wang and Manning 2012), whose support vectors give way to logistic regression, for its probabilities;
 then all logits get the factor and the shifts that make those right on texts set aside. So do fastText's."""
-LEAST_TEXTS = (1, 2)
-"""An n-gram of words, of characters, that stands in fewer texts is not looked at."""
 
 
-def choose_features(keys: Keys, rows: Numbers, texts: int, least: int) -> tuple[Keys, NDArray[np.float64]]:
+def choose_features(keys: Keys, rows: Numbers, texts: int) -> tuple[Keys, NDArray[np.float64]]:
     """Return the keys of the n-grams to look at, rising, and their inverse document frequencies.
 
+    Those of one text stay: of few short texts, such as Chinese titles, the n-grams that return are too few to go by,
+    and as each set is brought to length 1 they would count as much as all words.
     As scikit-learn's with `smooth_idf`: ln((1 + texts) / (1 + texts with it)) + 1.
     """
     distinct, numbers = np.unique(keys, return_inverse=True)
     pairs = np.unique(numbers * texts + rows)
     found = np.bincount(pairs // texts, minlength=len(distinct))
-    if len(distinct) > MOST_FEATURES:
-        least = max(least, int(np.partition(found, -MOST_FEATURES)[-MOST_FEATURES]) + 1)
-    kept = found >= least
+    many = len(distinct) > MOST_FEATURES
+    kept = found > (np.partition(found, -MOST_FEATURES)[-MOST_FEATURES] if many else 0)
     return distinct[kept], np.log((1 + texts) / (1 + found[kept])) + 1
 
 
@@ -110,7 +109,7 @@ def fit_bag(
     members, several = check_targets(len(rows), targets, labels)
     recipe = RECIPES[kind]
     sets = all_ngrams(rows, alphabet, recipe.words, recipe.pieces)
-    chosen = [choose_features(*each, len(rows), least) for each, least in zip(sets, LEAST_TEXTS)]
+    chosen = [choose_features(*each, len(rows)) for each in sets]
     if not sum(len(keys) for keys, _ in chosen):
         raise DataError("no row has a word in it; a classifier of n-grams has nothing to go by")
     config = BagConfig(

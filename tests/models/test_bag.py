@@ -193,3 +193,9 @@ def test_too_many_features_lose_the_rarest(monkeypatch):
     assert 0 < model.config.features[0] <= 20
     found = np.concatenate([np.unique(model.bags([row]).features) for row in rows])
     assert np.bincount(found).min() > 1
+
+
+def test_ngrams_of_one_text_are_looked_at():
+    """Of characters with the spaces around them: ` ab ` has 3 + 2 + 1, ` xyz ` 4 + 3 + 2 + 1."""
+    model, _ = fitted("nbsvm", ["ab", "xyz"], np.array([0, 1]), ("a", "b"))
+    assert [len(keys) for keys in model.keys] == [2, 16]
