@@ -60,9 +60,9 @@ def takes_one_dnn(x: Tensor, other: Tensor) -> bool:
         ONE_DNN is not None
         and x.device.type == other.device.type == "cpu"
         and x.dtype == other.dtype == torch.float32
-        and x.numel() >= ONE_DNN_ROWS * x.shape[-1] > 0
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
+        and x.numel() >= ONE_DNN_ROWS * x.shape[-1] > 0
     )
 
 
