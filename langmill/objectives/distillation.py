@@ -31,6 +31,17 @@ def teacher_loss(scores: Tensor, teacher: Tensor, *, temperature: float, several
     return temperature**2 * loss
 
 
+def disagreement(first: Tensor, second: Tensor, *, several: bool) -> Tensor:
+    """Return how far two answers to each row are apart: the mean of their KL divergences from each other, both learning.
+
+    Equation 2 of R-Drop (Liang et al. 2021, arXiv:2106.14448). first, second: (N, L), logits. several: as in
+    `teacher_loss`. Returns (N,), in nats.
+    """
+    pairs = ((first, second), (second, first))
+    one, other = (teacher_loss(a, b, temperature=1.0, several=several) for a, b in pairs)
+    return (one + other) / 2
+
+
 def mixed_loss(
     hard: tuple[Tensor, Tensor],
     soft: Tensor,

@@ -31,6 +31,7 @@ from langmill.models.protocol import device_of
 from langmill.tasks.base import Lesson, Request, Text
 from langmill.tasks.corpus import open_tokenizer
 from langmill.tasks.lessons import Material, make_lesson
+from langmill.tasks.objective import decide_rdrop, objective_of, scores_of
 from langmill.tasks.practice import MICRO_TOKENS, StepTask
 from langmill.tasks.pretraining import (
     choose_family,
@@ -265,11 +266,12 @@ def prepare(request: Request, task: HeadedTask) -> Lesson:
     for note in train.notes:
         warn(note)
     micro_tokens = MICRO_TOKENS[choose_device(settings.device).type]
+    settings = decide_rdrop(settings, head, checkpoint, len(rows))
     settings = fill_length(settings, len(rows), continues=source is not None)
     material = Material(
         rows,
         collate=partial(collate, micro_tokens=micro_tokens, by_token=task.by_token),
-        objective=partial(objective_of, task),
+        objective=partial(objective_of, task, twice=settings.labels.rdrop == "yes"),
         evaluate=quick_evaluation(task, shown, held_out, micro_tokens),
         examples=len(shown),
         rises=True,
@@ -392,16 +394,6 @@ def with_head(
         crf=wanted.crf,
     )
     return replace(put_head(checkpoint, head, generator), decisions={} if decisions is None else decisions)
-
-
-def objective_of(task: HeadedTask, model: Any, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
-    """Return (loss_sum, count) of a batch."""
-    return task.loss(scores_of(model, batch), batch, model)
-
-
-def scores_of(model: Any, batch: LabelledBatch) -> Tensor:
-    """Return a headed model's scores in float32: (B, L), (B, T, L) or (B, T, 2)."""
-    return model(batch.ids, valid=batch.valid, segments=batch.segments).float()
 
 
 @torch.no_grad()

@@ -175,7 +175,7 @@ class Tagging:
     def head(self, examples: Sequence[TaggedExample], settings: TrainSettings) -> HeadConfig:
         """Return a head for the tags of all labels."""
         wanted = settings.labels
-        for name, value in (("several", "auto"), ("weights", "none")):
+        for name, value in (("several", "auto"), ("weights", "none"), ("rdrop", "auto")):
             if getattr(wanted, name) != value:
                 raise ConfigError(f"--labels.{name} has no effect on ner; leave it out")
         if wanted.crf == "yes" and (wanted.smoothing or wanted.focus):

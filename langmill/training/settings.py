@@ -99,6 +99,9 @@ class LabelSettings(Settings):
     """Share of a target that all labels get alike."""
     focus: float = Field(0.0, ge=0, le=10)
     """Focal loss: what is right already counts less, the more so the higher; 0: off, often 2."""
+    rdrop: Literal["auto", "no", "yes"] = "auto"
+    """classify: read each row twice, as dropout makes two answers of it, which learn to agree (R-Drop); auto: of up to
+    20,000 rows, --from a checkpoint with dropout, without --budget and --teacher."""
     scheme: Literal["auto", "BIO", "BIOES", "BMES"] = "auto"
     """ner: how tags spell spans; auto: as the data do, BMES for words alone, else BIO, with --model crf BIOES."""
     crf: Literal["auto", "no", "yes"] = "auto"
