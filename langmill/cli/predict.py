@@ -76,7 +76,7 @@ def predict(
     from langmill.core.device import choose_device, inference_products
     from langmill.core.errors import CheckpointError, ConfigError, DataError
     from langmill.core.log import warn
-    from langmill.tasks import find_task, task_of
+    from langmill.tasks import task_for
     from langmill.text.paths import kind_of
 
     for text in texts:
@@ -99,7 +99,7 @@ def predict(
     loaded = open_checkpoint(checkpoint, device=place)
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be read")
-    doer: Any = find_task(task or task_of(loaded.model))
+    doer: Any = task_for(loaded.model, task or "", source=checkpoint)
     if (files or output) and not hasattr(doer, "question"):
         raise ConfigError(
             f"{doer.name} answers texts and lines, no rows of files; give text, or --input FILE.txt"
