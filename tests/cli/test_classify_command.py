@@ -167,6 +167,31 @@ def test_texts_or_files(run, capsys, tmp_path):
     assert said.status == 0 and "a text is empty (' '); what is answered to it means nothing" in said.err
 
 
+@pytest.mark.parametrize("model", ["tfidf", "lstm"])
+def test_pairs_and_single_texts(model, capsys, tmp_path):
+    line, single, pairs = CommandLine(capsys), tmp_path / "single.jsonl", tmp_path / "pairs.jsonl"
+    write_rows(single, 40)
+    pairs.write_text(
+        single.read_text(encoding="utf-8").replace('"label"', '"text_pair": "b", "label"'), "utf-8"
+    )
+    sizes = () if model == "tfidf" else ("--steps", 2, "--model.width", 16, "--no-tensorboard")
+    for data, other in ((single, pairs), (pairs, single)):
+        run = tmp_path / data.stem
+        assert line("train", "classify", data, "-o", run, "--model", model, *sizes).status == 0
+        assert line("evaluate", run, data, "--no-references").status == 0
+        for said in (line("evaluate", run, other), line("predict", run, "--input", other)):
+            assert (
+                f"this classifier learned {'pairs of' if data == pairs else 'single'} texts, and 'goal news"
+                in (said.error)
+            )
+    assert (
+        "'a' comes with a second one; leave out --pair"
+        in line("predict", tmp_path / "single", "a", "--pair", "b").error
+    )
+    assert line("predict", tmp_path / "pairs", "a", "--pair", "b").status == 0
+    assert "'a' stands alone; give its second text" in line("predict", tmp_path / "pairs", "a").error
+
+
 def test_unknown_label_at_evaluation(run, capsys, tmp_path):
     path = tmp_path / "new.jsonl"
     path.write_text('{"text": "a", "label": "mony"}\n')

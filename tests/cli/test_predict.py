@@ -65,7 +65,9 @@ def test_empty_lines_are_counted(folder, capsys, tmp_path):
 
 def test_input_is_not_overwritten(folder, capsys, tmp_path):
     (tmp_path / "rows.csv").write_text("text\na [MASK]\n", encoding="utf-8")
-    said = CommandLine(capsys)("predict", folder, "--input", tmp_path / "rows.csv", "-o", tmp_path / "rows.csv")
+    said = CommandLine(capsys)(
+        "predict", folder, "--input", tmp_path / "rows.csv", "-o", tmp_path / "rows.csv"
+    )
     assert "rows.csv: is among the files to be read; choose another -o" in said.error
     assert (tmp_path / "rows.csv").read_text() == "text\na [MASK]\n"
 

@@ -79,7 +79,9 @@ def test_files_of_tokens_are_read_as_sentences(
         assert [row["tokens"] for row in rows] == [["Bob", "in", "Rome"], ["Ada", "rained"]], name
         assert rows[0]["predicted_tags"] == ["S-person", "O", "S-地点 📍"]
     (tmp_path / "lines.txt").write_text("Bob in Rome\n")
-    assert CommandLine(capsys)("predict", run, "--input", tmp_path / "lines.txt").out.startswith("Bob in Rome\n")
+    assert CommandLine(capsys)("predict", run, "--input", tmp_path / "lines.txt").out.startswith(
+        "Bob in Rome\n"
+    )
 
 
 def test_places_stand_in_a_column(run: Path) -> None:

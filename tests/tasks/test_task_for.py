@@ -48,5 +48,7 @@ def test_every_task_is_done_or_refused(can):
             if task in can.split():
                 assert task_for(model, task).name == task
                 continue
-            with pytest.raises(ConfigError, match=f"runs/a is made for {made_for}, not for {task}; .*train {task}"):
+            with pytest.raises(
+                ConfigError, match=f"runs/a is made for {made_for}, not for {task}; .*train {task}"
+            ):
                 task_for(model, task, source="runs/a")
