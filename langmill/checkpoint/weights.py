@@ -313,13 +313,8 @@ def gather(pairings: Iterable[Pairing], own: Mapping[str, nn.Parameter]) -> dict
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write one safetensors file and flush it; a refusal of the operating system is an OSError."""
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        if found := re.search(r"os error (\d+)", str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
-        raise
+    """Write one safetensors file and flush it."""
+    save_file(tensors, path, metadata={"format": "pt"})
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 
