@@ -79,7 +79,7 @@ def make_plan(
         model = source.model
         if not adapted_layers(model) and (dropped := left_behind(source)):
             say(
-                f"{plural(len(dropped), 'weight')} of {source.folder}, for which this task has no use, will not be saved:"
+                f"{plural(len(dropped), 'weight')} of {settings.from_checkpoint}, for which this task has no use, will not be saved:"
                 f" {some(dropped)}"
             )
         stack = model.config.output_stack
