@@ -148,7 +148,7 @@ def run_training(
     else:
         if not overwrite:
             refuse_existing(folder)
-        request = new_request(folder, tuple(data), tuple(held_out_data), asked)
+        request = new_request(task, folder, tuple(data), tuple(held_out_data), asked)
     here = join()
     log.set_quiet(not here.is_main)
     started = log.STARTED if started is None else started
@@ -254,7 +254,7 @@ def read_config(path: str, task: str) -> dict[str, Any]:
 
 
 def new_request(
-    folder: Path, data: tuple[str, ...], held_out: tuple[str, ...], asked: dict[str, Any]
+    task: str, folder: Path, data: tuple[str, ...], held_out: tuple[str, ...], asked: dict[str, Any]
 ) -> Request:
     """Return what is asked of a new run; files named in a config file stand where none are given."""
     from langmill.tasks.base import Request
@@ -263,7 +263,7 @@ def new_request(
     said = {name: asked.pop(name) for name in FACTS if name in asked}
     data, held_out = data or tuple(said.get("files", ())), held_out or tuple(said.get("held_out_files", ()))
     if not data:
-        raise DataError("no data given; name files, folders or globs: langmill train lm FILE…")
+        raise DataError(f"no data given; name files, folders or globs: langmill train {task} FILE…")
     settings = resolve(TrainSettings, asked)
     check_length(settings)
     return Request(data, held_out, folder, settings)

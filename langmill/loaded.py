@@ -64,12 +64,12 @@ class Model:
         """
         from langmill.core.device import inference_products
         from langmill.models.protocol import device_of
-        from langmill.tasks import find_task, task_of
+        from langmill.tasks import task_for
 
         self._need_tokenizer()
         given = [texts] if isinstance(texts, str) else list(texts)
         with inference_products(device_of(self.model), precision):
-            results = find_task(task_of(self.model)).predict(self.checkpoint, given)
+            results = task_for(self.model).predict(self.checkpoint, given)
         return results[0] if isinstance(texts, str) else results
 
     def logprobs(self, text: str) -> np.ndarray:

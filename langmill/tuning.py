@@ -157,7 +157,7 @@ def new_order(given: Order) -> Order:
 
     learner: Any = find_task(given.task)
     if not given.files:
-        raise DataError("no data given; name files, folders or globs: langmill tune classify FILE…")
+        raise DataError(f"no data given; name files, folders or globs: langmill tune {given.task} FILE…")
     settings = resolve(TrainSettings, nest(given.asked))
     if settings.budget:
         raise ConfigError(

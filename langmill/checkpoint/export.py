@@ -10,11 +10,14 @@ import torch
 
 from langmill.checkpoint.ensembles import Ensemble
 from langmill.checkpoint.folder import Checkpoint, save_checkpoint
-from langmill.checkpoint.weights import MAX_SHARD_BYTES
+from langmill.checkpoint.heads import left_behind
+from langmill.checkpoint.weights import MAX_SHARD_BYTES, some
 from langmill.core.errors import CheckpointError, did_you_mean
+from langmill.core.log import warn
 from langmill.models.bag import BagClassifier
 from langmill.models.crf import CrfTagger
 from langmill.models.ngram_decoder import NgramDecoder
+from langmill.text.documents import plural
 
 DTYPES = ("float32", "bfloat16", "float16")
 """Types in which weights are written."""
@@ -63,6 +66,11 @@ def export_checkpoint(
     wanted = getattr(torch, dtype) if dtype else None
     if wanted not in (None, next(checkpoint.model.parameters()).dtype):
         checkpoint = replace(checkpoint, model=copy.deepcopy(checkpoint.model).to(wanted))
+    if left := left_behind(checkpoint):
+        warn(
+            f"{folder} lacks {plural(len(left), 'weight')} of {checkpoint.base or checkpoint.folder}, for which this model"
+            f" has no use: {some(left)}"
+        )
     save_checkpoint(folder, checkpoint, max_shard_bytes=max_shard_bytes)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from langmill.checkpoint.weights import stored_tensors
-from langmill.models.families import FAMILIES, write_config
-from langmill.models.families.table import head_layout, pair_rows, pattern
+from langmill.models.families import FAMILIES, pair_weights, write_config
+from langmill.models.families.table import head_layout, pair_rows, pattern, with_head
 from langmill.models.heads import HeadConfig, Headed
 from langmill.models.initialise import initialise_head, under_head
 from langmill.models.protocol import device_of
@@ -39,6 +39,22 @@ def put_head(checkpoint: Checkpoint, head: HeadConfig, generator: torch.Generato
     model.to(device_of(old))
     keep_known(checkpoint, model)
     return replace(checkpoint, model=model, pooling=None)  # its states are scored, no longer pooled
+
+
+def left_behind(checkpoint: Checkpoint) -> list[str]:
+    """Return the weights in a checkpoint's folder that its model has no use for, such as BERT's pooler: a copy lacks them."""
+    folder = checkpoint.base or checkpoint.folder
+    if folder is None or not folder.is_dir():
+        return []
+    family = with_head(FAMILIES[checkpoint.family], checkpoint.model)
+    taken = pair_weights(FAMILIES[checkpoint.family], checkpoint.model)
+    spellings = {name: {name, family.prefix + name} for name in stored_tensors(folder)}
+    return [
+        name
+        for name, known in spellings.items()
+        if not known & taken.keys()
+        and any(pattern(each).fullmatch(spelt) for each in family.unused for spelt in known)
+    ]
 
 
 @torch.no_grad()

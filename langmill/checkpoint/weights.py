@@ -227,24 +227,16 @@ def match_names(
 ) -> dict[str, Stored]:
     """Return the tensors under their names in the table; what cannot be matched keeps its name.
 
-    Files of a bare model lack the family's prefix. What the family ignores is left out, what it has no use
-    for too, with a warning.
+    Files of a bare model lack the family's prefix. What the family ignores or has no use for is left out.
     """
-    ignored, unused = ([pattern(each) for each in names] for names in (family.ignore, family.unused))
-    matched, left = {}, []
+    without = [pattern(each) for each in (*family.ignore, *family.unused)]
+    matched = {}
     for name, tensor in tensors.items():
         full = name if name in pairings or name.startswith(family.prefix) else family.prefix + name
         if full in pairings:
             matched[full] = tensor
-        elif any(each.fullmatch(known) for each in unused for known in (name, full)):
-            left.append(name)
-        elif not any(each.fullmatch(known) for each in ignored for known in (name, full)):
+        elif not any(each.fullmatch(known) for each in without for known in (name, full)):
             matched[name] = tensor
-    if left:
-        logger.warning(
-            "%d weights are not used unless a head takes them, else a copy saved here lacks them: %s",
-            *(len(left), some(left)),
-        )
     return matched
 
 
@@ -313,13 +305,8 @@ def gather(pairings: Iterable[Pairing], own: Mapping[str, nn.Parameter]) -> dict
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write one safetensors file and flush it; a refusal of the operating system is an OSError."""
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        if found := re.search(r"os error (\d+)", str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
-        raise
+    """Write one safetensors file and flush it."""
+    save_file(tensors, path, metadata={"format": "pt"})
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 

@@ -62,6 +62,7 @@ def chat(
     from langmill.core.device import choose_device
     from langmill.core.errors import CheckpointError, ConfigError
     from langmill.core.log import say
+    from langmill.generation.generate import positions_of
     from langmill.loaded import Model
     from langmill.tokens.chat import need_template, read_conversations
 
@@ -74,6 +75,7 @@ def chat(
     model = Model(load_checkpoint(checkpoint, device=choose_device(device)))
     if model.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which it cannot chat")
+    positions_of(model.model)  # of what cannot generate nobody needs to hear that it has no template
     need_template(model.tokenizer)
 
     def respond(messages: Messages) -> str:

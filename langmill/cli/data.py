@@ -14,7 +14,7 @@ import click
 
 from langmill.cli.data_augment import augment
 from langmill.cli.data_words import words
-from langmill.cli.options import Command, json_option, overwrite_option, settings_options
+from langmill.cli.options import Command, Group, json_option, overwrite_option, settings_options
 from langmill.core.config import Settings
 from langmill.text.cleaning import CleanSettings
 from langmill.text.documents import plural
@@ -35,7 +35,7 @@ class CleanCommandSettings(PipelineSettings, CleanSettings):
     """All that `clean` is told."""
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Make a corpus that you can trust: clean, split, check and describe it; its words; more rows of it."""
 

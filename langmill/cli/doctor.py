@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 
 import click
@@ -50,8 +51,9 @@ def _checkpoint(path: str, as_json: bool) -> None:
     for check in check_checkpoint(path):
         checks.append(check)
         if not as_json:
-            found = "" if check.difference is None else f"{check.difference:.2g}"
-            limit = "" if check.difference is None else f"≤ {check.tolerance:.2g}"
+            found = limit = ""
+            if check.difference is not None and not (math.isnan(check.difference) and not check.tolerance):
+                found, limit = f"{check.difference:.2g}", f"≤ {check.tolerance:.2g}"
             click.echo(f"{check.name:<28}{check.status:<9}{found:<9}{limit:<9}{check.note}".rstrip())
     failed = [check.name for check in checks if not check.ok]
     if as_json:

@@ -68,7 +68,7 @@ from langmill.training.settings import DataSettings
     show_default=True,
     help="Which examples are drawn for the prompt.",
 )
-@settings_options(DataSettings, leave_out=("held_out",))
+@settings_options(DataSettings, leave_out=("held_out", "examples"))
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
@@ -146,9 +146,7 @@ def evaluate(
     if not few_shot and (given := [name for name, value in asking.items() if value]):
         raise click.UsageError(f"{given[0]} says how a language model is asked; add --shots 0, or more")
     if few_shot and (learned := [name for name in names if gives_answers(name)]):
-        raise click.UsageError(
-            f"--shots asks a language model; {learned[0]} has learned its labels: leave it out"
-        )
+        raise click.UsageError(f"--shots asks a language model, and {learned[0]} is none: leave --shots out")
     if report is not None and not answers:
         raise click.UsageError("--report is of classifiers; leave it out")
     if (answers or few_shot) and (context is not None or stride is not None):

@@ -15,6 +15,7 @@ def info(checkpoint: str, as_json: bool) -> None:
     from langmill.checkpoint.folder import load_checkpoint
     from langmill.core.log import format_count
     from langmill.evaluation.anatomy import anatomy
+    from langmill.models.protocol import Layerless
 
     loaded = load_checkpoint(checkpoint)
     found = anatomy(loaded.model)
@@ -44,12 +45,16 @@ def info(checkpoint: str, as_json: bool) -> None:
     print()
     print("\n".join(f"    {line}" for line in found.drawing))
     print()
+    width = max(18, *map(len, found.parameters))
     for part, count in sorted(found.parameters.items(), key=lambda each: -each[1]):
-        print(f"    {part:18} {count:>15,}  {count / found.total:6.1%}")
+        print(f"    {part:{width}} {count:>15,}  {count / found.total:6.1%}")
     print()
     if found.flops_per_token:
         print(f"a token    {format_count(found.flops_per_token)} operations to read it, and", end=" ")
         print(f"{format_count(found.flops_per_context_token)} for each token of context")
     for dtype, sizes in memory.items():
+        if isinstance(loaded.model.config, Layerless):  # which keeps nothing of what it has read
+            print(f"memory     {format_count(next(iter(sizes.values())))}B")
+            continue
         listed = ", ".join(f"{format_count(size)}B at {context} tokens" for context, size in sizes.items())
         print(f"memory     {dtype:9} weights and cache {listed}")

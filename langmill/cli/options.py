@@ -32,6 +32,16 @@ SHORT = {
 """Shorter names of settings."""
 
 
+class Group(click.Group):
+    """Commands whose first sentence is listed whole, where click cuts it to the width of the screen."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        named = ((name, self.commands[name]) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(limit=500)) for name, each in named])
+
+
 def settings_options(
     kind: type[Settings], *, leave_out: tuple[str, ...] = ()
 ) -> Callable[[Command], Command]:
@@ -150,7 +160,8 @@ def option(name: str, annotation: Any, description: str, default: Any) -> Callab
     short = (f"--{flag.removeprefix('--data.')}",) if name in READING else SHORT.get(name, ())
     key = name.replace(".", "__")
     text = description.strip()
-    if default not in ("", None, (), 0, 0.0) and not isinstance(default, bool):
+    told = "[default:" in text or isinstance(default, bool)
+    if default not in ("", None, (), 0, 0.0) and not told:
         text += f"  [default: {default}]"
     if annotation is bool:
         opposite = flag.replace("--", "--no-", 1)

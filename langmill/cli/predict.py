@@ -76,30 +76,35 @@ def predict(
     from langmill.core.device import choose_device, inference_products
     from langmill.core.errors import CheckpointError, ConfigError, DataError
     from langmill.core.log import warn
-    from langmill.tasks import find_task, task_of
-    from langmill.text.paths import kind_of
+    from langmill.tasks import task_for
+    from langmill.text.paths import check_outputs
 
     for text in texts:
         if not text.strip():
             warn(f"a text is empty ({text!r}); what is answered to it means nothing")
         elif len(text.encode()) <= LONGEST_NAME and Path(text).is_file():
             warn(f"{text!r} is read as text; to answer what stands in that file: --input {text}")
-    files = [source for source in sources if source != "-" and kind_of(Path(source)) != "text"]
-    for source in sources:
-        if source not in files:
-            texts = (*texts, *(line for line in read_input(source).splitlines() if line.strip()))
-    if not (texts or files):
+    if output is not None:
+        read = [source for source in sources if Path(source).is_file()]
+        check_outputs([output], read=read, overwrite=True)
+    if not (texts or sources):
         raise DataError(
             'no text given; write it after the checkpoint, langmill predict CKPT "some text", or name what holds it,'
             " --input FILE (- for standard input)"
         )
-    if texts and files:
-        raise ConfigError(f"texts, and rows of {files[0]}: answer them one after the other, in two commands")
     place = choose_device(device)
     loaded = open_checkpoint(checkpoint, device=place)
     if loaded.tokenizer is None:
         raise CheckpointError(f"{checkpoint}: has no tokenizer.json, without which text cannot be read")
-    doer: Any = find_task(task or task_of(loaded.model))
+    doer: Any = task_for(loaded.model, task or "", source=checkpoint)
+    settings = resolve(LabelledSettings, overrides)
+    lines, files = read_sources(sources, doer.name, settings.encoding)
+    if (texts or lines) and files:
+        raise ConfigError(f"texts, and rows of {files[0]}: answer them one after the other, in two commands")
+    if pair is not None and files:
+        raise ConfigError(
+            "--pair goes with texts that are typed, and with lines; rows have one each, see --pair-field"
+        )
     if (files or output) and not hasattr(doer, "question"):
         raise ConfigError(
             f"{doer.name} answers texts and lines, no rows of files; give text, or --input FILE.txt"
@@ -116,13 +121,42 @@ def predict(
         answer_all(
             loaded,
             doer,
-            texts,
+            (*texts, *lines),
             files,
             output,
             pair=pair,
             as_json=as_json,
-            settings=resolve(LabelledSettings, overrides),
+            settings=settings,
         )
+
+
+def read_sources(sources: Sequence[str], task: str, encoding: str) -> tuple[list[str], list[str]]:
+    """Return the lines of text files and of standard input, and the files that hold rows.
+
+    A tagger reads files of tokens with tags as rows too: the sentences that it learns from.
+    """
+    from langmill.core.errors import DataError
+    from langmill.core.log import warn
+    from langmill.text.documents import plural
+    from langmill.text.labelled_spans import holds_columns
+    from langmill.text.paths import kind_of
+
+    lines: list[str] = []
+    files = []
+    for source in sources:
+        path = Path(source)
+        columns = task == "ner" and path.is_file() and holds_columns(path, encoding)
+        if source != "-" and (kind_of(path) != "text" or columns):
+            files.append(source)
+            continue
+        found = read_input(source).splitlines()
+        full = [line for line in found if line.strip()]
+        if not full:
+            raise DataError(f"{source}: holds no text; write one a line")
+        if empty := len(found) - len(full):
+            warn(f"{source}: {plural(empty, 'empty line')} left out; there is no answer to them")
+        lines += full
+    return lines, files
 
 
 def answer_all(

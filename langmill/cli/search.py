@@ -9,10 +9,10 @@ from typing import Literal, cast
 
 import click
 
-from langmill.cli.options import encoding_option
+from langmill.cli.options import Group, encoding_option
 
 
-@click.group()
+@click.group(cls=Group)
 def search() -> None:
     """Find passages by what they mean: make an index of files with a text embedder, then ask it."""
 

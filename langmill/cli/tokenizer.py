@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
-from langmill.cli.options import json_option, reading_options
+from langmill.cli.options import Group, json_option, reading_options
 from langmill.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAXIMUM_PIECES = 400
 """How many pieces of a text `inspect` prints when nothing else is asked."""
 
 
-@click.group()
+@click.group(cls=Group)
 def tokenizer() -> None:
     """Train a tokenizer, look at what it does to a text, compare several."""
 

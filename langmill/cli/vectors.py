@@ -13,6 +13,7 @@ import click
 
 from langmill.cli import vectors_query
 from langmill.cli.options import (
+    Group,
     encoding_option,
     json_option,
     overwrite_option,
@@ -22,7 +23,7 @@ from langmill.cli.options import (
 from langmill.vectors.settings import VectorSettings
 
 
-@click.group()
+@click.group(cls=Group)
 def vectors() -> None:
     """Train word vectors, and ask them."""
 

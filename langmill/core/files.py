@@ -11,12 +11,15 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from langmill.core.errors import LangmillError
 
@@ -29,7 +32,10 @@ def writing_to(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write `path` into a message that says what to do."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as caught:
+        error = caught if isinstance(caught, OSError) else system_error(caught)
+        if error is None:
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LangmillError(
                 f"{path}: the disk is full; free some space and run the command again"
@@ -41,6 +47,16 @@ def writing_to(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise LangmillError(f"{path}: a file or folder of another kind is in the way") from error
         raise LangmillError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def system_error(error: SafetensorError) -> OSError | None:
+    """Return the operating system's refusal that safetensors tells of in words, if it does.
+
+    >>> system_error(SafetensorError("I/O error: No space left on device (os error 28)"))
+    OSError(28, 'No space left on device')
+    """
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def sync_folder(folder: Path) -> None:

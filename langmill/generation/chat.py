@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from langmill.core.errors import ConfigError, DataError
 from langmill.core.log import warn
-from langmill.generation.generate import Generation, generate
+from langmill.generation.generate import Generation, generate, positions_of
 from langmill.generation.rules import TokenRules
 from langmill.generation.settings import SamplingSettings
 from langmill.models.transformer import Transformer
@@ -34,9 +34,10 @@ def answer(
     last turn alone fills the context, ConfigError for a model that is no decoder.
     """
     settings = settings or SamplingSettings()
-    if model.config.decoder is None or model.config.encoder is not None or not model.config.has_output:
-        raise ConfigError("a chat needs a decoder that scores tokens; this model is of another kind")
-    ids = fitting(tokenizer, messages, model.config.decoder.max_positions, settings.max_tokens)
+    positions = positions_of(model)
+    if model.config.encoder is not None:
+        raise ConfigError("a chat needs a decoder alone; this model has an encoder too")
+    ids = fitting(tokenizer, messages, positions, settings.max_tokens)
     rules = rules or TokenRules(ends=() if tokenizer.eos_id is None else (tokenizer.eos_id,))
     end = end_of_answer(tokenizer, messages)
     if end is not None:

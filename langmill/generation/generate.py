@@ -24,6 +24,7 @@ from langmill.generation.sampling import draw, filtered, row_generator
 from langmill.generation.settings import SamplingSettings
 from langmill.generation.streaming import TextStream
 from langmill.models.cache import Cache
+from langmill.models.heads import ANSWERERS
 from langmill.models.protocol import device_of
 from langmill.models.transformer import Transformer
 
@@ -194,11 +195,16 @@ def prompt_ids(tokenizer: TextCodec, prompt: str | list[int]) -> list[int]:
 
 def positions_of(model: Transformer) -> int:
     """Return how many tokens a text may have, or raise ConfigError where the model generates none."""
-    if model.config.decoder is None:
-        raise ConfigError("an encoder does not generate text; fill in masked tokens with `langmill predict`")
-    if not model.config.has_output:
-        raise ConfigError("this checkpoint scores no tokens to go on with, so it generates no text")
-    return model.config.decoder.max_positions
+    config = model.config
+    head = getattr(config, "head", None)
+    if config.decoder is not None and config.has_output and head is None:
+        return config.decoder.max_positions
+    plain = "an encoder, which fills in masked tokens" if config.has_output else "a maker of vectors of texts"
+    what = plain if head is None else ANSWERERS[head.kind]
+    raise ConfigError(
+        f"this checkpoint is {what}, and generates no text; ask it with `langmill predict`, or take a decoder, as"
+        " `langmill train lm` makes"
+    )
 
 
 def check_ids(ids: Sequence[int], vocabulary: int) -> None:

@@ -19,6 +19,12 @@ from langmill.models.transformer import ACTIVATIONS, Transformer
 
 Kind = Literal["text", "tokens", "span"]
 Pooling = Literal["first", "mean", "last", "late"]
+ANSWERERS: dict[Kind, str] = {
+    "text": "a classifier",
+    "tokens": "a tagger",
+    "span": "made to find answers in texts",
+}
+"""What a model is by its kind of head, for people."""
 HEAD_LAYERS = ("transform", "output")
 """Names of a head's layers."""
 HEAD_ACTIVATIONS = {**ACTIVATIONS, "tanh": torch.tanh}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from langmill.core.errors import ConfigError, did_you_mean
+from langmill.models.protocol import Layerless
 from langmill.tasks.base import Task
 
 HEADS = {"text": "classify", "tokens": "ner", "span": "qa"}
@@ -20,6 +21,23 @@ def task_of(model: Any) -> str:
     if model.config.encoder is None:
         return "lm"
     return "mlm" if model.config.decoder is None else "denoise"
+
+
+def task_for(model: Any, asked: str = "", *, source: str = "this checkpoint") -> Task:
+    """Return the task that a model is made for, or the one asked; raise ConfigError where it can not do that.
+
+    Besides what it is made for, a network that is an encoder or a decoder gives vectors of texts. source: the checkpoint's name.
+    """
+    made_for = task_of(model)
+    task = find_task(asked or made_for)
+    config = model.config
+    embeds = (config.encoder is None) != (config.decoder is None) and not isinstance(config, Layerless)
+    if task.name != made_for and not (task.name == "embed" and embeds):
+        raise ConfigError(
+            f"{source} is made for {made_for}, not for {asked}; leave --task out, or take a checkpoint that"
+            f" `langmill train {asked}` made"
+        )
+    return task
 
 
 def find_task(name: str) -> Task:

@@ -134,10 +134,12 @@ def make_operations(task: str, settings: AugmentSettings) -> list[Operation]:
     return [MAKERS[name](settings) for name in operation_names(task, settings)]
 
 
-def operation_names(task: str, settings: AugmentSettings, *, prefix: str = "--") -> list[str]:
+def operation_names(
+    task: str, settings: AugmentSettings, *, prefix: str = "--", without: Sequence[str] = ()
+) -> list[str]:
     """Return the names of the operations that are asked for, or all for which there is what they need.
 
-    prefix: with which the command line spells the settings.
+    prefix: with which the command line spells the settings. without: operations that are not to be had here.
     """
     given = {
         "insert": bool(settings.vectors),
@@ -150,8 +152,10 @@ def operation_names(task: str, settings: AugmentSettings, *, prefix: str = "--")
         raise ConfigError("--translate-to and --translate-back go together: there and back again")
     for name in names:
         if name not in OPERATIONS:
-            hint = did_you_mean(name, OPERATIONS)
-            raise ConfigError(f"unknown operation {name!r}; operations: {', '.join(OPERATIONS)}{hint}")
+            known = [each for each in OPERATIONS if each not in without]
+            raise ConfigError(
+                f"unknown operation {name!r}; operations: {', '.join(known)}{did_you_mean(name, known)}"
+            )
         if not given.get(name, True):
             raise ConfigError(f"operation {name} needs {OPERATIONS[name].replace('--', prefix)}")
     names = names or [name for name in OPERATIONS if given.get(name, True)]

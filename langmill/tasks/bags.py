@@ -89,7 +89,9 @@ def prepare_fit(request: Request, task: HeadedTask, fitting: Fitting) -> Lesson:
     job = FitJob(
         fit=fit,
         evaluate=quick_evaluation(task, shown, held_out, MICRO_TOKENS["cpu"]),
-        save_model=lambda folder, model: save_checkpoint(folder, Checkpoint(model, tokenizer)),
+        save_model=lambda folder, model: save_checkpoint(
+            folder, Checkpoint(model, tokenizer, decisions=task.decisions)
+        ),
         tokens=tokens,
         facts=facts,
     )

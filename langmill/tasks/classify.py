@@ -46,6 +46,8 @@ BEST = "nbsvm"
 """What `--model auto` means where no setting asks for steps."""
 SEVERAL = 0.5
 """Probability from which on a label of several holds."""
+PAIRS = "pairs"
+"""What is kept beside the model: 1 where all texts that it learned from were pairs, 0 where none was."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,8 @@ class Classifying:
             self.weights = torch.tensor(
                 len(examples) / (len(labels) * np.maximum(counts, 1)), dtype=torch.float32
             )
+        if len(paired := {bool(example.pair) for example in examples}) == 1:
+            self.decisions[PAIRS] = float(paired.pop())
         return HeadConfig(kind="text", labels=labels, multi_label=several)
 
     def encode(
@@ -332,15 +336,17 @@ class Classifying:
         """Classify examples and compare with their labels, all of which the model must know."""
         head: HeadConfig = checkpoint.model.config.head
         check_labels(examples, head)
-        scores, _ = self.outputs(checkpoint, [self.texts(example) for example in examples])
+        texts = [self.texts(example) for example in examples]
+        check_pairs(checkpoint, texts)
+        scores, _ = self.outputs(checkpoint, texts)
         return self.assess(scores, examples, head)
 
     def predict(self, checkpoint: Checkpoint, inputs: Sequence[Text]) -> list[Classification]:
         """Classify texts or pairs of texts."""
         head: HeadConfig = checkpoint.model.config.head
-        scores, cut = self.outputs(
-            checkpoint, [(text,) if isinstance(text, str) else text for text in inputs]
-        )
+        texts = [(text,) if isinstance(text, str) else text for text in inputs]
+        check_pairs(checkpoint, texts)
+        scores, cut = self.outputs(checkpoint, texts)
         return [
             class_of(row, head.labels, several=head.multi_label, cut=lost) for row, lost in zip(scores, cut)
         ]
@@ -360,6 +366,22 @@ class Classifying:
         logits = logits_of(chances, multilabel=several)
         examples = [ClassExample("", tuple(wanted)) for wanted in references]
         return dict(self.assess(list(logits), examples, head).figures)
+
+
+def check_pairs(checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]]) -> None:
+    """Raise DataError for pairs where single texts were learned, and for single texts where pairs were, if it is known."""
+    learned = checkpoint.decisions.get(PAIRS)
+    other = [text for text in texts if (len(text) == 2) != learned]
+    if learned not in (0, 1) or not other:  # an ensemble may be of both
+        return
+    found = repr(other[0][0][:40])
+    raise DataError(
+        f"this classifier learned pairs of texts, and {found} stands alone; give its second text, with --pair, or in rows"
+        " --pair-field"
+        if learned
+        else f"this classifier learned single texts, and {found} comes with a second one; leave out --pair, or in rows name"
+        " the text alone, --text-field"
+    )
 
 
 def check_labels(examples: Sequence[ClassExample], head: HeadConfig) -> None:

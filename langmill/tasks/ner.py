@@ -90,13 +90,15 @@ class Tagged:
         """Return it for people: the words; or the text, and a line for each entity."""
         if self.words:
             return " ".join(self.words)
+        places = [f"{each.begin}-{each.end}" for each in self.entities]
+        place_width = max(map(len, places), default=0)
         width = max((len(entity.label) for entity in self.entities), default=0)
         return "\n".join(
             [
                 self.text,
                 *(
-                    f"    {each.begin}-{each.end:<6} {each.score:6.1%}  {each.label:<{width}}  {each.text}"
-                    for each in self.entities
+                    f"    {place:<{place_width}}  {each.score:6.1%}  {each.label:<{width}}  {each.text}"
+                    for place, each in zip(places, self.entities)
                 ),
             ]
         )

@@ -13,11 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from langmill.checkpoint import Checkpoint
+from langmill.checkpoint.heads import left_behind
+from langmill.checkpoint.weights import some
 from langmill.core.device import forward_products, measure_matmul, synchronise
 from langmill.core.distributed import World
+from langmill.core.log import say
 from langmill.core.products import cpu_products
+from langmill.models.adapters import adapted_layers
 from langmill.models.recurrent import RecurrentConfig
 from langmill.tasks.practice import MICRO_TOKENS
+from langmill.text.documents import plural
 from langmill.training import budget
 from langmill.training.budget import Plan
 from langmill.training.job import Loader
@@ -72,6 +77,11 @@ def make_plan(
         model = course.make(settings.model, torch.Generator().manual_seed(settings.seed))
     else:
         model = source.model
+        if not adapted_layers(model) and (dropped := left_behind(source)):
+            say(
+                f"{plural(len(dropped), 'weight')} of {settings.from_checkpoint}, for which this task has no use, will not be saved:"
+                f" {some(dropped)}"
+            )
         stack = model.config.output_stack
         sizes = {"layers": stack.layers, "width": stack.width, "heads": stack.heads, "context": context}
         settings = settings.model_copy(update={"model": settings.model.model_copy(update=sizes)})

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from langmill.checkpoint import Checkpoint, load_checkpoint
 from langmill.core.errors import CheckpointError, ConfigError, DataError
-from langmill.core.files import atomic_folder, digest, read_json, write_json
+from langmill.core.files import atomic_folder, check_writable, digest, read_json, write_json
 from langmill.core.log import say
 from langmill.tasks import task_of
 from langmill.tasks.embed import encode, shortened
@@ -213,6 +213,7 @@ def build_index(
 
     Raises DataError where the folder holds something else, or an index by another model or settings.
     """
+    check_writable(folder / FACTS)
     checkpoint = shortened(open_embedder(name, device=device), size)
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
@@ -344,8 +345,10 @@ def search(
 ) -> list[list[Hit]]:
     """Return the `count` passages nearest to each question, best first.
 
-    Raises DataError where the index was made by another model.
+    Raises DataError where the index was made by another model, and for a question without text.
     """
+    if not all(question.strip() for question in questions):
+        raise DataError("a question is empty; write what to look for")
     index.check(checkpoint)
     checkpoint = shortened(checkpoint, index.facts.get("size", 0))
     scores, numbers = top_k(unit(encode(checkpoint, questions)[0]), index.vectors(), count)

@@ -35,7 +35,7 @@ def check_variation(settings: VariationSettings, task: str) -> None:
         raise ConfigError(
             "--augment translate takes too long between epochs; write a file by `langmill data augment`"
         )
-    operation_names(task, AugmentSettings(**settings.model_dump()), prefix=PREFIX)
+    operation_names(task, AugmentSettings(**settings.model_dump()), prefix=PREFIX, without=("translate",))
 
 
 def varying(

@@ -134,10 +134,12 @@ def made(
 ) -> Iterator[T]:
     """Yield what `make` makes of each row; what raises BadRow is refused or left out, as the settings say.
 
-    A column that a header lacks is missing from all rows, and refused in any case.
+    A column that a header lacks is missing from all rows, and refused in any case. Only where a row before could be
+    used is it advised to leave bad ones out: else the whole file may be of another kind.
     counted: the attribute whose characters are counted.
     """
     text = attrgetter(counted)
+    usable: Mapping[str, Any] = {}  # the columns of the last row that could be used
     for row in found:
         try:
             if row.fault:
@@ -146,12 +148,17 @@ def made(
         except BadRow as bad:
             if isinstance(bad, NoColumn) and row.kind in ("csv", "tsv", "parquet"):
                 raise DataError(f"{row.source}: {bad}; the columns are named in the file's head") from bad
+            fault = str(bad)
+            if isinstance(bad, NoColumn) and (
+                lacking := [repr(name) for name in usable if name not in row.fields]
+            ):
+                fault = f"this row has no value for {' and '.join(lacking)}, which rows before it have"
             if settings.on_bad_row == "fail":
-                raise DataError(
-                    f"{row.source}: {bad}; or leave such rows out with --on-bad-row skip"
-                ) from bad
-            report.skip(bad.reason, row.source, str(bad))
+                advice = "; or leave such rows out with --on-bad-row skip" if usable else ""
+                raise DataError(f"{row.source}: {fault}{advice}") from bad
+            report.skip(bad.reason, row.source, fault)
             continue
+        usable = row.fields
         report.add(Document(text(example), row.source))
         yield example
 

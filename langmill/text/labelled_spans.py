@@ -110,8 +110,7 @@ def file_examples(
 
 def finder(path: Path, settings: LabelledSettings, need_labels: bool) -> Callable[[], Iterator[RawRow]]:
     """Return what reads the rows of a file; it is told by its ending, and a text file by its first lines."""
-    ending = split_ending(path)[0]
-    if ending in COLUMN_ENDINGS or (kind_of(path) == "text" and seems_columns(path, settings.encoding)):
+    if holds_columns(path, settings.encoding):
         return lambda: column_rows(path, settings, need_labels)
     if kind_of(path) == "text" and need_labels:
         sample = itertools.islice(file_rows(path, settings.encoding), SAMPLE_LINES)
@@ -129,9 +128,17 @@ def finder(path: Path, settings: LabelledSettings, need_labels: bool) -> Callabl
     return lambda: file_rows(path, settings.encoding)
 
 
+def holds_columns(path: Path, encoding: str) -> bool:
+    """Say whether a file is one of tokens with tags, by its ending or, of a text file, by its first lines."""
+    if split_ending(path)[0] in COLUMN_ENDINGS:
+        return True
+    return kind_of(path) == "text" and seems_columns(path, encoding)
+
+
 def seems_columns(path: Path, encoding: str) -> bool:
     """Say whether the first lines of a text file are tokens with tags, as CoNLL's data come in `.txt`."""
-    lines = [row.fields["text"].split() for row in itertools.islice(file_rows(path, encoding), SAMPLE_LINES)]
+    sample = itertools.islice(file_rows(path, encoding), SAMPLE_LINES)
+    lines = [row.fields["text"].split() for row in sample if not row.fault]
     lines = [line for line in lines if line[0] != "-DOCSTART-"]
     tags = {line[-1] for line in lines}
     prefixed = {tag for tag in tags if PREFIXED.fullmatch(tag)}

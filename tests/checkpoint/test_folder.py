@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
@@ -155,7 +156,7 @@ def test_a_full_disk_leaves_the_former_weights(monkeypatch, folder, limit):
 
     def refuse(tensors, path, metadata):
         Path(path).write_bytes(b"part of a file")
-        raise weights_module.SafetensorError("I/O error: No space left on device (os error 28)")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(weights_module, "save_file", refuse)
     with pytest.raises(LangmillError, match="the disk is full"):

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from langmill.checkpoint import Checkpoint, load_checkpoint, put_head, save_checkpoint
+from langmill.checkpoint.export import export_checkpoint
+from langmill.checkpoint.heads import left_behind
 from langmill.checkpoint.sentences import SentencePooling
 from langmill.core.errors import CheckpointError, ConfigError
 from langmill.models.config import bert_encoder, default_encoder_decoder
@@ -114,9 +116,25 @@ def test_begins_with_the_folders_pooler(make_reference, tmp_path):
     found = put_head(load_checkpoint(reference.folder), head, seeded()).model
     assert torch.equal(found.transform.weight, pooler.weight)
     assert torch.equal(found.transform.bias, pooler.bias)
-    save_checkpoint(tmp_path, load_checkpoint(reference.folder))  # which lacks it
+    export_checkpoint(tmp_path, load_checkpoint(reference.folder))  # which lacks it
     fresh = put_head(load_checkpoint(tmp_path), head, seeded()).model
     assert not torch.equal(fresh.transform.weight, pooler.weight) and not fresh.transform.bias.any()
+
+
+def test_what_a_copy_lacks_is_said_when_it_is_made(make_reference, tmp_path, capsys, caplog):
+    reference = make_reference("bert-bare")
+    opened = load_checkpoint(reference.folder)
+    assert not caplog.text and not capsys.readouterr().err
+    pooler = {"pooler.dense.weight", "pooler.dense.bias"}
+    assert set(left_behind(opened)) == pooler
+    export_checkpoint(tmp_path / "copy", opened)
+    assert f"lacks 2 weights of {reference.folder}, for which this model has no use: pooler.dense.bias" in (
+        capsys.readouterr().err
+    )
+    assert left_behind(load_checkpoint(tmp_path / "copy")) == []
+    for kind, left in (("text", set()), ("tokens", pooler)):
+        head = head_for(FAMILIES["bert"], kind, LABELS)
+        assert set(left_behind(put_head(load_checkpoint(reference.folder), head, seeded()))) == left
 
 
 def test_seeds_decide_how_a_head_begins():

@@ -132,7 +132,10 @@ def test_several_labels(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": "a", "label": "x"}, {"text": "b"}], "label"),
+        (
+            [{"text": "a", "label": "x"}, {"text": "b"}],
+            "this row has no value for 'label', which rows before it have; or leave",
+        ),
         ([{"text": "a", "label": "x"}, {"text": "", "label": "x"}], "text"),
         ([{"text": f"t{n}", "label": "x"} for n in range(30)], "rows have the label 'x'"),
         ([], "nothing to learn from"),
@@ -144,6 +147,25 @@ def test_bad_rows_are_named(rows, message, capsys, tmp_path):
     said = train(CommandLine(capsys), path, tmp_path / "run")
     assert said.status == 2 and message in said.error
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_classifier_is_not_for(capsys, tmp_path):
+    line, run = CommandLine(capsys), tmp_path / "run"
+    assert line("train", "classify", write_rows(tmp_path / "rows.jsonl"), "-o", run).status == 0
+    for said in (line("generate", run, "--prompt", "hi"), line("chat", run, "--message", "hi")):
+        assert (
+            "this checkpoint is a classifier, and generates no text; ask it with `langmill predict`"
+            in said.error
+        )
+    said = line("info", run)
+    assert "tokens" not in said.out and "cache" not in said.out
+    parts = [row for row in said.out.splitlines() if row.endswith("%")]
+    assert len(parts) > 2 and len({len(row) for row in parts}) == 1
+    assert "langmill train classify FILE" in line("train", "classify").error
+    (tmp_path / "dev.conll").write_text("Bob B-PER\nslept O\n")
+    assert (
+        "--on-bad-row" not in line("train", "classify", tmp_path / "dev.conll", "-o", tmp_path / "new").error
+    )
 
 
 def test_skipped_rows_are_counted(data, capsys, tmp_path):
@@ -165,6 +187,31 @@ def test_texts_or_files(run, capsys, tmp_path):
     assert said.status == 0 and "is read as text" in said.err and f"--input {path}" in said.err
     said = CommandLine(capsys)("predict", run, " ")
     assert said.status == 0 and "a text is empty (' '); what is answered to it means nothing" in said.err
+
+
+@pytest.mark.parametrize("model", ["tfidf", "lstm"])
+def test_pairs_and_single_texts(model, capsys, tmp_path):
+    line, single, pairs = CommandLine(capsys), tmp_path / "single.jsonl", tmp_path / "pairs.jsonl"
+    write_rows(single, 40)
+    pairs.write_text(
+        single.read_text(encoding="utf-8").replace('"label"', '"text_pair": "b", "label"'), "utf-8"
+    )
+    sizes = () if model == "tfidf" else ("--steps", 2, "--model.width", 16, "--no-tensorboard")
+    for data, other in ((single, pairs), (pairs, single)):
+        run = tmp_path / data.stem
+        assert line("train", "classify", data, "-o", run, "--model", model, *sizes).status == 0
+        assert line("evaluate", run, data, "--no-references").status == 0
+        for said in (line("evaluate", run, other), line("predict", run, "--input", other)):
+            assert (
+                f"this classifier learned {'pairs of' if data == pairs else 'single'} texts, and 'goal news"
+                in (said.error)
+            )
+    assert (
+        "'a' comes with a second one; leave out --pair"
+        in line("predict", tmp_path / "single", "a", "--pair", "b").error
+    )
+    assert line("predict", tmp_path / "pairs", "a", "--pair", "b").status == 0
+    assert "'a' stands alone; give its second text" in line("predict", tmp_path / "pairs", "a").error
 
 
 def test_unknown_label_at_evaluation(run, capsys, tmp_path):

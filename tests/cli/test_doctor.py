@@ -128,6 +128,7 @@ def test_a_damaged_checkpoint_fails_and_a_missing_one_is_a_mistake(capsys, tmp_p
     assert status == 1
     assert "opens" in out
     assert "FAILED" in out
+    assert "nan" not in out and "≤" not in out
     status, out, err = call(capsys, tmp_path / "nowhere")
     assert (status, out) == (2, "")
     assert "no such folder" in err

@@ -108,3 +108,17 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.wait(timeout=60) in (1, 141)
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("name", ["data", "tokenizer", "vectors", "search"])
+def test_no_line_of_a_group_is_cut(name: str, command: CommandLine) -> None:
+    said = command(name, "--help")
+    _, heading, listed = said.out.partition("Commands:")
+    assert heading and "..." not in listed
+
+
+@pytest.mark.parametrize("name", ["predict", "train", "evaluate"])
+def test_a_default_is_told_once(name: str, command: CommandLine) -> None:
+    words = " ".join(command(name, "--help").out.split())
+    assert "[default: text, or one called like it]" in words
+    assert "] [default:" not in words

@@ -52,3 +52,26 @@ def test_pairs(folder, capsys):
     lines = line("predict", folder, "the m[MASK]ll", "--pair", "turns").out.splitlines()
     assert lines[0].startswith("the m") and lines[1] == "turns" and len(lines) == 7
     assert "no [MASK] in 'a b'" in line("predict", folder, "a", "--pair", "b").error
+
+
+def test_empty_lines_are_counted(folder, capsys, tmp_path):
+    (tmp_path / "in.txt").write_text("a [MASK]\n\n \nb [MASK]\n", encoding="utf-8")
+    said = CommandLine(capsys)("predict", folder, "--input", tmp_path / "in.txt", "--json")
+    assert len(said.out.splitlines()) == 2
+    assert "in.txt: 2 empty lines left out" in said.err
+    (tmp_path / "in.txt").write_text("\n\n", encoding="utf-8")
+    assert "holds no text" in CommandLine(capsys)("predict", folder, "--input", tmp_path / "in.txt").error
+
+
+def test_input_is_not_overwritten(folder, capsys, tmp_path):
+    (tmp_path / "rows.csv").write_text("text\na [MASK]\n", encoding="utf-8")
+    said = CommandLine(capsys)(
+        "predict", folder, "--input", tmp_path / "rows.csv", "-o", tmp_path / "rows.csv"
+    )
+    assert "rows.csv: is among the files to be read; choose another -o" in said.error
+    assert (tmp_path / "rows.csv").read_text() == "text\na [MASK]\n"
+
+
+def test_another_task(folder, capsys):
+    said = CommandLine(capsys)("predict", folder, "a [MASK]", "--task", "ner")
+    assert f"{folder} is made for mlm, not for ner; leave --task out" in said.error

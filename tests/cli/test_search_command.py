@@ -86,6 +86,10 @@ def test_mistakes(folder, capsys, tmp_path):
         "no such folder" in line("search", "index", tmp_path / "none", tmp_path, "-o", tmp_path / "x").error
     )
     (tmp_path / "lines.txt").write_text("mill\nwater\n")
+    given = ("search", "index", folder / "run", tmp_path / "lines.txt", "-o")
+    assert "a file or folder of another kind is in the way" in line(*given, tmp_path / "lines.txt").error
+    assert line(*given, tmp_path / "index").status == 0
+    assert "a question is empty" in line("search", "query", tmp_path / "index", "mill", " ").error
     assert (
         "do not say which belong together" in line("evaluate", folder / "run", tmp_path / "lines.txt").error
     )

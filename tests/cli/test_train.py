@@ -226,7 +226,7 @@ def test_a_run_killed_before_its_first_save_begins_anew(train: Callable[..., Sai
 @pytest.mark.parametrize(
     ("data", "options", "words"),
     [
-        ((), (), "no data given; name files, folders or globs"),
+        ((), (), "no data given; name files, folders or globs: langmill train lm FILE"),
         (("txt.txt",), (), "txt.txt: no such file or folder; did you mean text.txt?"),
         (("empty.txt",), (), "empty.txt: no text to train on"),
         (("blank.txt",), (), "blank.txt: no text to train on"),

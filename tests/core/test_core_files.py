@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from langmill.core.errors import LangmillError
 from langmill.core.files import (
@@ -62,6 +63,10 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     with pytest.raises(LangmillError, match="the disk is full"), atomic_folder(tmp_path / "b") as aside:
         (aside / "inner").write_text("x")
     monkeypatch.undo()
+    with pytest.raises(LangmillError, match="the disk is full"), atomic_folder(tmp_path / "b"):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError, match="of another kind"), atomic_folder(tmp_path / "b"):
+        raise SafetensorError("of another kind")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
 

@@ -262,7 +262,7 @@ def test_a_classifier_is_not_asked(capsys, files, tmp_path):
     for names in ((tmp_path / "headed", data), (model, data, "--against", tmp_path / "headed")):
         status, _, err = call(capsys, *names, "--shots", 0)
         assert status == 2
-        assert "headed has learned its labels: leave it out" in err
+        assert "headed is none: leave --shots out" in err
 
 
 def test_the_commands_mistakes(capsys, files):

@@ -107,9 +107,11 @@ def test_anatomy(family, kind, line):
 def test_no_text_comes_of_a_head():
     checkpoint = headed("qwen3", "text")
     tokenizer = new_tokenizer()
-    with pytest.raises(ConfigError, match="scores no tokens to go on with"):
+    with pytest.raises(
+        ConfigError, match="is a classifier, and generates no text; ask it with `langmill predict`"
+    ):
         generate(checkpoint.model, tokenizer, ["ab"])
-    with pytest.raises(ConfigError, match="a chat needs a decoder that scores tokens"):
+    with pytest.raises(ConfigError, match="is a classifier, and generates no text"):
         answer(checkpoint.model, tokenizer, [])
     with pytest.raises(ConfigError, match="does not predict a text's next token"):
         choose_reach(checkpoint.model)

@@ -68,6 +68,30 @@ def test_names_that_the_dictionary_has_not(data: Path, run: Path) -> None:
     assert TASK.evaluate(load_checkpoint(run), examples).figures["f1"] == 1
 
 
+def test_files_of_tokens_are_read_as_sentences(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences = "Bob O\nin O\nRome B-person\n\nAda O\nrained O\n"
+    for name in ("wrong.conll", "wrong.bio", "wrong.txt"):
+        (tmp_path / name).write_text(sentences)
+        said = CommandLine(capsys)("predict", run, "--input", tmp_path / name)
+        rows = [json.loads(line) for line in said.out.splitlines()]
+        assert [row["tokens"] for row in rows] == [["Bob", "in", "Rome"], ["Ada", "rained"]], name
+        assert rows[0]["predicted_tags"] == ["S-person", "O", "S-地点 📍"]
+    (tmp_path / "lines.txt").write_text("Bob in Rome\n")
+    assert CommandLine(capsys)("predict", run, "--input", tmp_path / "lines.txt").out.startswith(
+        "Bob in Rome\n"
+    )
+
+
+def test_places_stand_in_a_column(run: Path) -> None:
+    text = "Ada met Bob in New York."
+    (found,) = TASK.predict(load_checkpoint(run), [text])
+    _, *lines = found.summary(text).splitlines()
+    assert [line.split()[0] for line in lines] == ["0-3", "8-11", "15-23"]
+    assert len({line.index("%") for line in lines}) == 1
+
+
 def test_a_long_text_is_read_whole(run: Path) -> None:
     checkpoint = load_checkpoint(run)
     sentence = "Ada met Bob in New York. "

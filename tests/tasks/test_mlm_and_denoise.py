@@ -159,7 +159,9 @@ def test_a_decoder_is_no_start_for_mlm(tmp_path):
     encoder = train("mlm", tmp_path, "encoder", steps=2)
     with pytest.raises(ConfigError, match="lm goes on from a decoder"):
         train("lm", tmp_path, "other", steps=2, from_checkpoint=encoder.folder)
-    with pytest.raises(ConfigError, match="an encoder does not generate text"):
+    with pytest.raises(
+        ConfigError, match="is an encoder, which fills in masked tokens, and generates no text"
+    ):
         langmill.load(encoder.folder).generate("a")
 
 

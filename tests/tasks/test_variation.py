@@ -179,6 +179,7 @@ def test_a_tagger_learns_from_texts_that_vary(tmp_path: Path) -> None:
         ({"operations": "swop"}, "unknown operation 'swop'; operations: swap"),
         ({"operations": "synonym"}, "operation synonym needs --augment.vectors FILE"),
         ({"operations": "swap,contextual"}, "operation contextual needs --augment.model CKPT"),
+        ({"operations": "foo"}, "operations: swap, delete, insert, synonym, contextual$"),
         ({"operations": "translate"}, "write a file by `langmill data augment`"),
         ({"share": 0.2}, "--augment.share needs operations: --augment swap,delete"),
     ],

@@ -122,8 +122,8 @@ def test_without_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason", "message"),
     [
-        ({"text": "t"}, "missing label", "no column 'label' (found none); name the right one with --label-field; the text is"),
-        ({"label": "t"}, "missing field", "no column 'text' (found 'label'); name"),
+        ({"text": "t"}, "missing label", "this row has no value for 'label', which rows before it have"),
+        ({"label": "t"}, "missing field", "this row has no value for 'text', which rows before it have"),
         ({"text": "t", "label": None}, "missing label", "'label' is null, expected a label"),
         ({"text": "t", "label": "  "}, "missing label", "'label' is a string (\"  \"), expected a label"),
         ({"text": "t", "label": ["a", None]}, "missing label", "'label' is null"),

@@ -64,7 +64,7 @@ def test_parallel_text(tmp_path: Path, head, first) -> None:
         ({"text": "a", "positive": "b", "score": True}, "not a number", "'score' is a boolean"),
         ('{"text": "a", "positive": "b", "score": NaN}\n', "not a number", "'score' is a number (NaN)"),
         ({"text": "a", "positive": "b", "relatedness": 1, "similarity": 2}, "missing field", "no column 'score', and 'similarity' and"),
-        ({"text": "a"}, "missing field", "no two columns that are a pair (found 'text'), expected one of text/positive"),
+        ({"text": "a"}, "missing field", "this row has no value for 'positive', which rows before it have"),
     ],
 )  # fmt: skip
 def test_bad_rows(tmp_path: Path, bad, reason, message) -> None:

@@ -211,7 +211,7 @@ def test_text_files_are_told_by_their_first_lines(tmp_path: Path) -> None:
         ({"text": "abc", "entities": "X"}, "not a list", "'entities' is a string (\"X\"), expected spans"),
         ({"text": "abc", "label": {"X": {"a": [[1, "2"]]}}}, "not a list", "'label' is an object"),
         ({"text": "abc", "entities": None}, "missing label", "'entities' is null"),
-        ({"text": "abc"}, "missing label", "no column 'label' (found 'text'); name the right one with --label-field"),
+        ({"text": "abc"}, "missing label", "this row has no value for 'tokens' and 'tags', which rows before it have"),
         ({"text": "  ", "entities": []}, "empty text", "'text' is empty"),
         ({"tokens": ["a", "b"], "tags": ["O"]}, "tags unlike tokens", "found 1 tags for 2 tokens, expected as many"),
         ({"tokens": ["a", "b"], "tags": ["O", 1]}, "tags as numbers", "'tags' holds the number 1, expected names; give them with --tag-names"),

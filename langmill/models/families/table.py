@@ -150,7 +150,7 @@ class Family:
     heads: tuple[HeadLayout, ...] = ()
     """How it stores heads for labels and spans."""
     unused: tuple[str, ...] = ()
-    """Names of weights of further heads, which langmill leaves out and says so."""
+    """Names of weights of further heads, which are left out where no head of ours takes them; whoever saves says so."""
     harmless: frozenset[str] = field(default_factory=frozenset)
     """Keys that do not change what the model computes."""
     read_fix: Callable[[Mapping[str, Any], Tree, list[str]], None] = no_read_fix
