@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from langmill.batches.labelled import LabelledBatch, LabelledRow
 from langmill.checkpoint import Checkpoint, Ensemble
-from langmill.core.config import flatten
 from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import say
 from langmill.metrics.calibration import (
@@ -28,7 +27,7 @@ from langmill.models.protocol import device_of
 from langmill.objectives.distillation import mixed_loss, teacher_loss
 from langmill.objectives.labels import class_loss, several_labels_loss
 from langmill.tasks.assessment import Assessment, ratio_score
-from langmill.tasks.bags import BAGS, FOLLOWED, fit_texts, prepare_bag
+from langmill.tasks.bags import BAG, BAGS, FOLLOWED, fit_texts, prepare_bag, say_stepwise, unfollowed
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.calibrated import best_temperature, divide_scores, save_calibrated
 from langmill.tasks.ensembles import mean_classes
@@ -387,10 +386,10 @@ def choose_model(request: Request) -> TrainSettings:
     """Return the settings with a model chosen where none is: a classifier of n-grams, which beats small Transformers
     from scratch on few examples (docs/log.md)."""
     settings = request.settings
-    given = flatten(settings.model_dump(exclude_defaults=True))
-    if settings.model.family != "auto" or any(
-        name not in FOLLOWED and not name.startswith("data.") for name in given
-    ):
+    if settings.model.family != "auto" or settings.from_checkpoint:
+        return settings
+    if idle := unfollowed(settings, FOLLOWED):
+        say_stepwise(next(iter(Classifying.families)), idle, BAG, BEST)
         return settings
     say(
         f"model auto: {BEST}, the best on few examples without a checkpoint to begin --from; or name one with --model"
