@@ -55,6 +55,8 @@ FACTS = ("task", "files", "held_out_files", "content", "asked", "plan")
 """What run.yaml holds beside the settings."""
 LENGTHS = ("budget", "steps", "tokens", "epochs")
 """Settings that say how long a run is; one of them at most."""
+WEIGHTS = "*model*.safetensors"
+"""Files of weights, an adapter's among them."""
 EXTENDABLE = frozenset(
     (*LENGTHS, "save_every", "evaluate_every", "early_stopping", "tensorboard", "device", "compile")
 )
@@ -285,13 +287,18 @@ def resumed_request(
     """
     from langmill.tasks.base import Request
     from langmill.training.settings import TrainSettings
-    from langmill.training.state import saved_seconds
+    from langmill.training.state import saved_seconds, saved_states
 
     tree = read_yaml(folder / RUN_FILE)
     then = {name: tree.pop(name, None) or () for name in FACTS}
     asked = {name: value for name, value in asked.items() if name not in FACTS}
     if then["task"] != task:
         raise ConfigError(f"{folder} holds a run of the task {then['task']}, not {task}")
+    if "steps" in then["plan"] and list(folder.glob(WEIGHTS)) and not saved_states(folder):
+        raise ConfigError(
+            f"{folder} holds a run's weights without its state, so that it cannot be resumed; pass --overwrite and its data"
+            f" to train anew, or go on from the weights alone with --from {folder} and another -o"
+        )
     for name, given, was in (
         ("DATA", data, then["files"]),
         ("--held-out-data", held_out, then["held_out_files"]),
@@ -423,7 +430,7 @@ def run_files(folder: Path) -> list[Path]:
 
 def is_saved(folder: Path) -> bool:
     """Whether a run's first save is whole: a state to resume from and weights to load."""
-    return bool(list(folder.glob("state/step-*")) and list(folder.glob("*model*.safetensors")))
+    return bool(list(folder.glob("state/step-*")) and list(folder.glob(WEIGHTS)))
 
 
 def clear_run(folder: Path) -> None:
