@@ -68,6 +68,11 @@ from langmill.training.settings import DataSettings
     show_default=True,
     help="Which examples are drawn for the prompt.",
 )
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Vectors of texts: keep the first N numbers of those of CKPT; CKPT2 keeps all of its own.  [default: all]",
+)
 @settings_options(DataSettings, leave_out=("held_out",))
 @click.option(
     "--report",
@@ -92,6 +97,7 @@ def evaluate(
     normalise: bool,
     chat: bool,
     seed: int,
+    size: int | None,
     report: Path | None,
     device: str,
     precision: str,
@@ -116,6 +122,7 @@ def evaluate(
     langmill evaluate runs/new test/ --against runs/old --json
     langmill evaluate runs/reviews test.csv --label-field sentiment
     langmill evaluate runs/reviews+runs/other runs/reviews test.csv
+    langmill evaluate runs/embedder runs/embedder pairs.tsv --size 64
     langmill evaluate smollm2 test.csv --shots 5 --calibrate
     """
     from langmill.checkpoint import gives_answers, is_checkpoint
@@ -151,6 +158,8 @@ def evaluate(
         )
     if report is not None and not answers:
         raise click.UsageError("--report is of classifiers; leave it out")
+    if size is not None and (few_shot or not answers):
+        raise click.UsageError("--size shortens vectors of texts; leave it out")
     if (answers or few_shot) and (context is not None or stride is not None):
         raise click.UsageError(
             "--context and --stride are of language models' scores on text; leave them out"
@@ -184,6 +193,7 @@ def evaluate(
                 references=references,
                 device=place,
                 report=report,
+                size=size or 0,
             )
         else:
             result = evaluate_language(

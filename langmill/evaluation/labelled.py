@@ -24,6 +24,7 @@ from langmill.metrics.significance import McNemar, mcnemar, score_difference, sc
 from langmill.tasks import find_task, task_of
 from langmill.tasks.assessment import Assessment
 from langmill.tasks.base import Request
+from langmill.tasks.embed import shortened
 from langmill.tasks.labelled import LabelledCorpus, read_corpus
 from langmill.text.documents import ReadReport, plural
 from langmill.training.settings import DataSettings, TrainSettings
@@ -161,11 +162,13 @@ def evaluate_answers(
     references: bool,
     device: torch.device,
     report: Path | None = None,
+    size: int = 0,
 ) -> TaskEvaluation:
     """Evaluate the checkpoint `names[0]`, whose model has a head, on labelled data; a second one is compared with it.
 
     train_data: what baselines learn from; empty: what the
     run of the first checkpoint was trained on. report: where to write a page about a classifier's mistakes.
+    size: numbers that are kept of the first one's vectors; 0: all.
     """
     opened = open_checkpoint(names[0], device=device)
     need_tokenizer(opened)
@@ -174,8 +177,14 @@ def evaluate_answers(
         raise ConfigError(f"--report is of classifiers; {names[0]} is made for {task.name}: leave it out")
     if report is not None and getattr(opened.model.config, "head", None) is None:
         raise ConfigError(f"--report: {names[0]} gives no labels, of which the page tells; leave it out")
+    if size and task.name != "embed":
+        raise ConfigError(
+            f"--size shortens vectors of texts; {names[0]} is made for {task.name}: leave it out"
+        )
+    opened = shortened(opened, size) if size else opened
     examples = read_examples(task, data, reading)
-    result = evaluate_task(names[0], task, opened, examples)
+    called = f"{names[0]} ({plural(size, 'number')})" if size else names[0]
+    result = evaluate_task(called, task, opened, examples)
     for name in names[1:]:
         other = open_checkpoint(name, device=device)
         need_tokenizer(other)
