@@ -100,7 +100,7 @@ class TuneResult:
         best = self.ranked[0]
         lines = [f"best: trial {best.number} in {self.folder}, {self.metric} {self.value:.4f}"]
         if not best.number:
-            lines[0] += ": the defaults, than which nothing was better"
+            lines[0] += ": nothing was better than the defaults"
         elif self.default_value is not None:
             gain = abs(self.value - self.default_value)
             lines[0] += f", {gain:.4f} better than the defaults (trial 0, {self.default_value:.4f})"
