@@ -86,7 +86,8 @@ class TuneResult:
         widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
         lines += [f"  trial {trial.number} failed: {trial.reason}" for trial in self.trials if trial.reason]
-        lines += ["", *self.verdict()]
+        lines = [*lines, ""] if self.trials else []
+        lines += self.verdict()
         if self.interrupted:
             lines.append(
                 f"stopped by {self.interrupted}; what was found is kept. To go on:\n    {self.resume_command}"
