@@ -133,6 +133,7 @@ def evaluate(
     from langmill.evaluation.labelled import evaluate_answers
     from langmill.evaluation.prompts import read_label_words
     from langmill.evaluation.report import evaluate_language
+    from langmill.evaluation.texts import as_trained
 
     if against is None and len(data) > 1 and is_checkpoint(data[0]):
         against, data = data[0], data[1:]
@@ -164,6 +165,8 @@ def evaluate(
         raise click.UsageError(
             "--context and --stride are of language models' scores on text; leave them out"
         )
+    if answers:
+        overrides = as_trained(overrides, checkpoint, data)
     reading = resolve(DataSettings, overrides)
     place = choose_device(device)
     with inference_products(place, precision):

@@ -76,6 +76,7 @@ def predict(
     from langmill.core.device import choose_device, inference_products
     from langmill.core.errors import CheckpointError, ConfigError, DataError
     from langmill.core.log import warn
+    from langmill.evaluation.texts import as_trained
     from langmill.tasks import find_task, task_of
     from langmill.text.paths import kind_of
 
@@ -121,7 +122,9 @@ def predict(
             output,
             pair=pair,
             as_json=as_json,
-            settings=resolve(LabelledSettings, overrides),
+            settings=resolve(
+                LabelledSettings, as_trained(overrides, checkpoint, files) if files else overrides
+            ),
         )
 
 
