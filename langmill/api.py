@@ -101,10 +101,12 @@ def train(
     overwrite: bool = False,
     **settings: Any,
 ) -> TrainResult:
-    """Train as `langmill train` does; settings are its options, nested ones as dicts.
+    """Train as `langmill train` does; settings are its options, nested ones as dicts; a model may be named as it is there.
 
     >>> train("lm", "book.txt", output="runs/book", budget="3m", model={"layers": 4})  # doctest: +SKIP
     """
+    from langmill.training.settings import named_model
+
     files, held_out = ((x,) if isinstance(x, str) else tuple(x) for x in (data, held_out_data))
     return run_training(
         task,
@@ -112,7 +114,7 @@ def train(
         output=output,
         held_out_data=held_out,
         config=config,
-        overrides=settings,
+        overrides=named_model(settings),
         resume=resume,
         overwrite=overwrite,
     )

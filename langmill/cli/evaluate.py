@@ -186,6 +186,7 @@ def evaluate(
                     seed=seed,
                 ),
                 device=place,
+                references=references,
             )
         elif answers:
             result = evaluate_answers(

@@ -38,6 +38,12 @@ class Baseline:
     figures: Mapping[str, float]
     note: str
 
+    @staticmethod
+    def of(name: str, found: Assessment, note: str) -> Baseline:
+        """Return it with those of its figures that are plain numbers."""
+        plain = {key: value for key, value in found.figures.items() if isinstance(value, (int, float))}
+        return Baseline(name, plain, note)
+
 
 @dataclass(frozen=True)
 class Duel:
@@ -233,7 +239,7 @@ def corpus_of(folder: Path, task: Any) -> LabelledCorpus:
     tree = read_yaml(folder / RUN_FILE)
     asked = {name: value for name, value in tree.items() if name in ("data", "seed")}
     files, held_out = tuple(tree["files"]), tuple(tree.get("held_out_files") or ())
-    return read_corpus(Request(files, held_out, folder, resolve(TrainSettings, asked)), task)
+    return read_corpus(Request(files, held_out, folder, resolve(TrainSettings, asked)), task, again=True)
 
 
 def add_baselines(
@@ -248,13 +254,8 @@ def add_baselines(
     if why_not:
         return replace(evaluation, notes=(*evaluation.notes, f"no baselines: {why_not}"))
     say("baselines …")
-    found = []
-    for name, assessment, note in task.baselines(
-        learned, examples, getattr(checkpoint.model.config, "head", None)
-    ):
-        plain = {key: value for key, value in assessment.figures.items() if isinstance(value, (int, float))}
-        found.append(Baseline(name, plain, note))
-    return replace(evaluation, baselines=tuple(found))
+    found = task.baselines(learned, examples, getattr(checkpoint.model.config, "head", None))
+    return replace(evaluation, baselines=tuple(Baseline.of(*each) for each in found))
 
 
 def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> list[Any]:

@@ -102,7 +102,10 @@ class Soup:
     def table(self) -> str:
         """Return it all as text."""
         lines = aligned(list(self.rows())) if self.measure else []
-        return "\n".join([*lines, f"{self.folder}: the mean of {', '.join(self.kept)}"])
+        what = (
+            f"the mean of {', '.join(self.kept)}" if len(self.kept) > 1 else f"a copy of {self.kept[0]} alone"
+        )
+        return "\n".join([*lines, f"{self.folder}: {what}"])
 
 
 class Mean:

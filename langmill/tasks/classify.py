@@ -71,8 +71,14 @@ class Classification:
         return {"predicted_label": self.label, "probability": round(self.probability, 6)}
 
     def summary(self, text: str) -> str:
-        """Return the answer to a text as a line."""
-        return f"{self.label or '(none)'}\t{self.probability:.4f}\t{' '.join(text.split())}"
+        """Return the answer to a text as a line; of several labels each has its probability.
+
+        >>> Classification("new, good", {"new": 0.9, "good": 0.52, "long": 0.1}, ("new", "good")).summary("a text")
+        'new, good\\t0.9000, 0.5200\\ta text'
+        """
+        chances = [self.probabilities[label] for label in self.labels] or [self.probability]
+        figures = ", ".join(f"{chance:.4f}" for chance in chances)
+        return f"{self.label or '(none)'}\t{figures}\t{' '.join(text.split())}"
 
 
 def class_of(
