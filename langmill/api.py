@@ -55,6 +55,8 @@ FACTS = ("task", "files", "held_out_files", "content", "asked", "plan")
 """What run.yaml holds beside the settings."""
 LENGTHS = ("budget", "steps", "tokens", "epochs")
 """Settings that say how long a run is; one of them at most."""
+WEIGHTS = "*model*.safetensors"
+"""Files of weights, an adapter's among them."""
 EXTENDABLE = frozenset(
     (*LENGTHS, "save_every", "evaluate_every", "early_stopping", "tensorboard", "device", "compile")
 )
@@ -99,10 +101,12 @@ def train(
     overwrite: bool = False,
     **settings: Any,
 ) -> TrainResult:
-    """Train as `langmill train` does; settings are its options, nested ones as dicts.
+    """Train as `langmill train` does; settings are its options, nested ones as dicts; a model may be named as it is there.
 
     >>> train("lm", "book.txt", output="runs/book", budget="3m", model={"layers": 4})  # doctest: +SKIP
     """
+    from langmill.training.settings import named_model
+
     files, held_out = ((x,) if isinstance(x, str) else tuple(x) for x in (data, held_out_data))
     return run_training(
         task,
@@ -110,7 +114,7 @@ def train(
         output=output,
         held_out_data=held_out,
         config=config,
-        overrides=settings,
+        overrides=named_model(settings),
         resume=resume,
         overwrite=overwrite,
     )
@@ -285,13 +289,18 @@ def resumed_request(
     """
     from langmill.tasks.base import Request
     from langmill.training.settings import TrainSettings
-    from langmill.training.state import saved_seconds
+    from langmill.training.state import saved_seconds, saved_states
 
     tree = read_yaml(folder / RUN_FILE)
     then = {name: tree.pop(name, None) or () for name in FACTS}
     asked = {name: value for name, value in asked.items() if name not in FACTS}
     if then["task"] != task:
         raise ConfigError(f"{folder} holds a run of the task {then['task']}, not {task}")
+    if "steps" in then["plan"] and list(folder.glob(WEIGHTS)) and not saved_states(folder):
+        raise ConfigError(
+            f"{folder} holds a run's weights without its state, so that it cannot be resumed; pass --overwrite and its data"
+            f" to train anew, or go on from the weights alone with --from {folder} and another -o"
+        )
     for name, given, was in (
         ("DATA", data, then["files"]),
         ("--held-out-data", held_out, then["held_out_files"]),
@@ -423,7 +432,7 @@ def run_files(folder: Path) -> list[Path]:
 
 def is_saved(folder: Path) -> bool:
     """Whether a run's first save is whole: a state to resume from and weights to load."""
-    return bool(list(folder.glob("state/step-*")) and list(folder.glob("*model*.safetensors")))
+    return bool(list(folder.glob("state/step-*")) and list(folder.glob(WEIGHTS)))
 
 
 def clear_run(folder: Path) -> None:

@@ -5,7 +5,7 @@ Its methods import what they need when they are called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,17 @@ class Model:
         self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
+
+    def __repr__(self) -> str:
+        """Return what it is made for, of which kind and how large."""
+        from langmill.core.log import format_count
+        from langmill.tasks import task_of
+
+        size = format_count(sum(p.numel() for p in self.model.parameters()))
+        parts = [task_of(self.model), self.checkpoint.family, f"{size} parameters"]
+        if (head := getattr(self.model.config, "head", None)) is not None:
+            parts.append(f"{len(head.labels)} labels")
+        return f"<langmill.Model {self.checkpoint.folder}: {', '.join(parts)}>"
 
     def _need_tokenizer(self) -> Any:
         if self.tokenizer is None:
@@ -67,7 +78,15 @@ class Model:
         from langmill.tasks import task_for
 
         self._need_tokenizer()
-        given = [texts] if isinstance(texts, str) else list(texts)
+        given = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else [texts]
+        for each in given:
+            if not all(
+                isinstance(part, str) for part in (each if isinstance(each, tuple | list) else [each])
+            ):
+                raise LangmillError(
+                    f"predict: found {each!r:.60}, expected a string, or a sequence of strings (or of tuples of two, which are"
+                    " read together)"
+                )
         with inference_products(device_of(self.model), precision):
             results = task_for(self.model).predict(self.checkpoint, given)
         return results[0] if isinstance(texts, str) else results

@@ -29,7 +29,7 @@ def tune(
     task: str,
     data: str | Sequence[str] = (),
     *,
-    search: str | Sequence[str] = (),
+    search: str | Sequence[str] | Mapping[str, str | Sequence[Any]] = (),
     trials: int = 0,
     budget: float | str = 0,
     metric: str = "",
@@ -42,8 +42,18 @@ def tune(
 ) -> TuneResult:
     """Search as `langmill tune` does; settings are the options of all trials, nested ones as dicts.
 
+    search: declarations, or for each name a range, "LOW:HIGH" or "LOW:HIGH:log", or values.
+
     >>> tune("classify", "reviews.csv", search=["model=lstm,gru", "model.width=64:256:log"])  # doctest: +SKIP
+    >>> tune("classify", "reviews.csv", search={"model": ["lstm", "gru"]})  # doctest: +SKIP
     """
+    from langmill.training.settings import named_model
+
+    if isinstance(search, Mapping):
+        search = [
+            f"{name}={values if isinstance(values, str) else ','.join(map(str, values))}"
+            for name, values in search.items()
+        ]
     files, held_out, declared = (
         (x,) if isinstance(x, str) else tuple(x) for x in (data, held_out_data, search)
     )
@@ -57,7 +67,7 @@ def tune(
         output=output,
         held_out_data=held_out,
         config=config,
-        overrides=settings,
+        overrides=named_model(settings),
         resume=resume,
         overwrite=overwrite,
     )

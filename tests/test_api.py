@@ -107,6 +107,31 @@ def test_a_checkpoint_without_a_tokenizer_reads_no_text(here: Path) -> None:
         model.logprobs("text")
 
 
+def test_a_model_is_named_or_described(here: Path) -> None:
+    rows = [f"__label__{'ab'[n % 2]} {'good bad'.split()[n % 2]} film {n}" for n in range(40)]
+    (here / "rows.txt").write_text("\n".join(rows), encoding="utf-8")
+    langmill.train("classify", "rows.txt", output="bag", model="tfidf", tensorboard=False)
+    model = langmill.load("bag")
+    assert repr(model).startswith("<langmill.Model bag: classify, langmill_bag, ")
+    assert repr(model).endswith(" parameters, 2 labels>")
+    for wrong in (3, [3], ["film", None], [("film", 3)]):
+        with pytest.raises(
+            LangmillError, match="predict: found .* expected a string, or a sequence of strings"
+        ):
+            model.predict(wrong)
+    assert model.predict("good film").label == "a"
+    with pytest.raises(ConfigError, match="did you mean nbsvm"):
+        langmill.train("classify", "rows.txt", output="other", model="nbsvmm")
+    found = langmill.tune(
+        "classify", "rows.txt", output="kinds", search={"model": ["nbsvm", "tfidf"]}, trials=2
+    )
+    assert found.space == ("model.family=nbsvm,tfidf",)
+
+
+def test_what_the_module_has_is_listed() -> None:
+    assert {"load", "train", "tune", "__version__"} <= {*dir(langmill)}
+
+
 def test_importing_is_light() -> None:
     code = "import sys, langmill; assert not {'torch', 'numpy', 'pydantic', 'click'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

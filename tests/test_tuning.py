@@ -323,3 +323,8 @@ def test_mistakes(here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPa
     with pytest.raises(MissingDependencyError):
         orders()
     assert not (here / "runs").exists()
+
+
+def test_a_search_stopped_in_its_first_trial_has_no_table() -> None:
+    result = TuneResult("", "accuracy", None, None, {}, (), ("batch=4,8",), {}, 0.0, interrupted="SIGINT", resume_command="go on")  # fmt: skip
+    assert result.summary().splitlines()[0] == "no trial has run to its end"

@@ -68,6 +68,11 @@ from langmill.training.settings import DataSettings
     show_default=True,
     help="Which examples are drawn for the prompt.",
 )
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Vectors of texts: keep the first N numbers of those of CKPT; CKPT2 keeps all of its own.  [default: all]",
+)
 @settings_options(DataSettings, leave_out=("held_out", "examples"))
 @click.option(
     "--report",
@@ -92,6 +97,7 @@ def evaluate(
     normalise: bool,
     chat: bool,
     seed: int,
+    size: int | None,
     report: Path | None,
     device: str,
     precision: str,
@@ -116,6 +122,7 @@ def evaluate(
     langmill evaluate runs/new test/ --against runs/old --json
     langmill evaluate runs/reviews test.csv --label-field sentiment
     langmill evaluate runs/reviews+runs/other runs/reviews test.csv
+    langmill evaluate runs/embedder runs/embedder pairs.tsv --size 64
     langmill evaluate smollm2 test.csv --shots 5 --calibrate
     """
     from langmill.checkpoint import gives_answers, is_checkpoint
@@ -126,6 +133,7 @@ def evaluate(
     from langmill.evaluation.labelled import evaluate_answers
     from langmill.evaluation.prompts import read_label_words
     from langmill.evaluation.report import evaluate_language
+    from langmill.evaluation.texts import as_trained
 
     if against is None and len(data) > 1 and is_checkpoint(data[0]):
         against, data = data[0], data[1:]
@@ -149,10 +157,14 @@ def evaluate(
         raise click.UsageError(f"--shots asks a language model, and {learned[0]} is none: leave --shots out")
     if report is not None and not answers:
         raise click.UsageError("--report is of classifiers; leave it out")
+    if size is not None and (few_shot or not answers):
+        raise click.UsageError("--size shortens vectors of texts; leave it out")
     if (answers or few_shot) and (context is not None or stride is not None):
         raise click.UsageError(
             "--context and --stride are of language models' scores on text; leave them out"
         )
+    if answers:
+        overrides = as_trained(overrides, checkpoint, data)
     reading = resolve(DataSettings, overrides)
     place = choose_device(device)
     with inference_products(place, precision):
@@ -172,6 +184,7 @@ def evaluate(
                     seed=seed,
                 ),
                 device=place,
+                references=references,
             )
         elif answers:
             result = evaluate_answers(
@@ -182,6 +195,7 @@ def evaluate(
                 references=references,
                 device=place,
                 report=report,
+                size=size or 0,
             )
         else:
             result = evaluate_language(

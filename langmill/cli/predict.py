@@ -76,6 +76,7 @@ def predict(
     from langmill.core.device import choose_device, inference_products
     from langmill.core.errors import CheckpointError, ConfigError, DataError
     from langmill.core.log import warn
+    from langmill.evaluation.texts import as_trained
     from langmill.tasks import task_for
     from langmill.text.paths import check_outputs
 
@@ -99,6 +100,8 @@ def predict(
     doer: Any = task_for(loaded.model, task or "", source=checkpoint)
     settings = resolve(LabelledSettings, overrides)
     lines, files = read_sources(sources, doer.name, settings.encoding)
+    if files:
+        settings = resolve(LabelledSettings, as_trained(overrides, checkpoint, files))
     if (texts or lines) and files:
         raise ConfigError(f"texts, and rows of {files[0]}: answer them one after the other, in two commands")
     if pair is not None and files:

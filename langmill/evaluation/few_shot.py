@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,18 +71,23 @@ def evaluate_few_shot_files(
     train_data: Sequence[str],
     settings: FewShotSettings,
     device: torch.device,
+    references: bool = True,
 ) -> TaskEvaluation:
     """Ask the language model `names[0]` for the labels of files' texts; a second one is compared with it.
 
-    train_data: where the examples of the prompt are drawn from; empty: from the data themselves.
+    train_data: where the examples of the prompt are drawn from; empty: from the data themselves. references: also what
+    simple models reach.
     """
     examples = read_examples(Classifying(), data, reading)
     train = read_examples(Classifying(), train_data, reading) if train_data else []
 
-    def ask(name: str) -> TaskEvaluation:  # one after the other, so that two never lie in memory together
-        return evaluate_few_shot(load_checkpoint(name, device=device), name, examples, train, settings)
+    def ask(
+        name: str, *, references: bool = False
+    ) -> TaskEvaluation:  # so that two never lie in memory together
+        opened = load_checkpoint(name, device=device)
+        return evaluate_few_shot(opened, name, examples, train, settings, references=references)
 
-    result = ask(names[0])
+    result = ask(names[0], references=references)
     for name in names[1:]:
         result = add_duel(result, name, ask(name).assessment)
     return replace(result, notes=(*result.notes, *overlap_note(run_data(names[0]), data, names[0])))
@@ -94,11 +99,14 @@ def evaluate_few_shot(
     examples: Sequence[ClassExample],
     train: Sequence[ClassExample],
     settings: FewShotSettings,
+    *,
+    references: bool = False,
 ) -> TaskEvaluation:
     """Ask a language model for the labels of texts, and score its answers as a classifier's.
 
     train: where the examples of the prompt are drawn from, those left out that are among the texts; none: from
-    `examples`, and what is drawn is not evaluated on. Calibrated figures stand beside those that are not.
+    `examples`, and what is drawn is not evaluated on. Calibrated figures stand beside those that are not. references:
+    what simple models reach does too.
 
     Raises ConfigError for a model that is no decoder, a template or words that cannot be used; DataError where there
     are too few examples, or a text has not one label.
@@ -133,7 +141,20 @@ def evaluate_few_shot(
     if settings.calibrate:
         baselines = (Baseline("not calibrated", found.figures, ""),)
         found = task.assess(list(calibrated(scores[:count], scores[count:])), examples, head)
+    if references:
+        baselines += tuple(simple_models(train, examples, head))
     return TaskEvaluation(name, task.name, found, interval_of(found), baselines, notes=tuple(notes))
+
+
+def simple_models(
+    train: Sequence[ClassExample], examples: Sequence[ClassExample], head: HeadConfig
+) -> Iterator[Baseline]:
+    """Yield what always the commonest label reaches, of `train` or else of `examples` themselves, and TF-IDF fitted to `train`."""
+    found = Classifying().baselines(train or examples, examples, head)
+    name, assessment, note = next(found)
+    yield Baseline.of(name, assessment, note if train else "of the evaluated texts themselves")
+    if len({example.labels for example in train}) > 1:
+        yield from (Baseline.of(*each) for each in found)
 
 
 def head_of(examples: Sequence[ClassExample], words: Mapping[str, str]) -> HeadConfig:

@@ -24,6 +24,7 @@ from langmill.metrics.significance import McNemar, mcnemar, score_difference, sc
 from langmill.tasks import find_task, task_of
 from langmill.tasks.assessment import Assessment
 from langmill.tasks.base import Request
+from langmill.tasks.embed import shortened
 from langmill.tasks.labelled import LabelledCorpus, read_corpus
 from langmill.text.documents import ReadReport, plural
 from langmill.training.settings import DataSettings, TrainSettings
@@ -36,6 +37,12 @@ class Baseline:
     name: str
     figures: Mapping[str, float]
     note: str
+
+    @staticmethod
+    def of(name: str, found: Assessment, note: str) -> Baseline:
+        """Return it with those of its figures that are plain numbers."""
+        plain = {key: value for key, value in found.figures.items() if isinstance(value, (int, float))}
+        return Baseline(name, plain, note)
 
 
 @dataclass(frozen=True)
@@ -161,11 +168,13 @@ def evaluate_answers(
     references: bool,
     device: torch.device,
     report: Path | None = None,
+    size: int = 0,
 ) -> TaskEvaluation:
     """Evaluate the checkpoint `names[0]`, whose model has a head, on labelled data; a second one is compared with it.
 
     train_data: what baselines learn from; empty: what the
     run of the first checkpoint was trained on. report: where to write a page about a classifier's mistakes.
+    size: numbers that are kept of the first one's vectors; 0: all.
     """
     opened = open_checkpoint(names[0], device=device)
     need_tokenizer(opened)
@@ -174,8 +183,14 @@ def evaluate_answers(
         raise ConfigError(f"--report is of classifiers; {names[0]} is made for {task.name}: leave it out")
     if report is not None and getattr(opened.model.config, "head", None) is None:
         raise ConfigError(f"--report: {names[0]} gives no labels, of which the page tells; leave it out")
+    if size and task.name != "embed":
+        raise ConfigError(
+            f"--size shortens vectors of texts; {names[0]} is made for {task.name}: leave it out"
+        )
+    opened = shortened(opened, size) if size else opened
     examples = read_examples(task, data, reading)
-    result = evaluate_task(names[0], task, opened, examples)
+    called = f"{names[0]} ({plural(size, 'number')})" if size else names[0]
+    result = evaluate_task(called, task, opened, examples)
     for name in names[1:]:
         other = open_checkpoint(name, device=device)
         need_tokenizer(other)
@@ -224,7 +239,7 @@ def corpus_of(folder: Path, task: Any) -> LabelledCorpus:
     tree = read_yaml(folder / RUN_FILE)
     asked = {name: value for name, value in tree.items() if name in ("data", "seed")}
     files, held_out = tuple(tree["files"]), tuple(tree.get("held_out_files") or ())
-    return read_corpus(Request(files, held_out, folder, resolve(TrainSettings, asked)), task)
+    return read_corpus(Request(files, held_out, folder, resolve(TrainSettings, asked)), task, again=True)
 
 
 def add_baselines(
@@ -239,13 +254,8 @@ def add_baselines(
     if why_not:
         return replace(evaluation, notes=(*evaluation.notes, f"no baselines: {why_not}"))
     say("baselines …")
-    found = []
-    for name, assessment, note in task.baselines(
-        learned, examples, getattr(checkpoint.model.config, "head", None)
-    ):
-        plain = {key: value for key, value in assessment.figures.items() if isinstance(value, (int, float))}
-        found.append(Baseline(name, plain, note))
-    return replace(evaluation, baselines=tuple(found))
+    found = task.baselines(learned, examples, getattr(checkpoint.model.config, "head", None))
+    return replace(evaluation, baselines=tuple(Baseline.of(*each) for each in found))
 
 
 def read_examples(task: Any, paths: Sequence[str], settings: DataSettings) -> list[Any]:

@@ -102,7 +102,9 @@ class Soup:
     def table(self) -> str:
         """Return it all as text."""
         lines = aligned(list(self.rows())) if self.measure else []
-        return "\n".join([*lines, f"{self.folder}: the mean of {', '.join(self.kept)}"])
+        alone = f"the weights of {self.kept[0]} alone; with each of the others the score falls"
+        what = f"the mean of {', '.join(self.kept)}" if len(self.kept) > 1 else alone
+        return "\n".join([*lines, f"{self.folder}: {what}"])
 
 
 class Mean:

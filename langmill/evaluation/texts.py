@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langmill.core.config import read_yaml, resolve
+from langmill.checkpoint.locate import member_names
+from langmill.core.config import option_name, read_yaml, resolve
 from langmill.core.errors import DataError
+from langmill.core.log import say
 from langmill.tasks.corpus import Corpus, texts
 from langmill.text.documents import ReadReport
+from langmill.text.labelled_rows import LabelledSettings, file_rows
 from langmill.text.paths import expand
 from langmill.text.readers import read_documents
 from langmill.training.settings import DataSettings
 
 RUN_FILE = "run.yaml"
+COLUMNS = ("text_field", "pair_field", "label_field")
+CELLS = ("separator", "tag_names")
+"""Settings that say how labelled rows are read, of which a run's hold for further data too."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +127,28 @@ def run_data(folder: str | Path) -> TrainingData:
     settings = resolve(DataSettings, tree.get("data") or {}, source=str(run_file))
     corpus = Corpus(tuple(paths), held_out, settings, seed=int(tree.get("seed") or 0))
     return TrainingData(tuple(paths), corpus)
+
+
+def as_trained(given: Mapping[str, Any], name: str, paths: Sequence[str]) -> dict[str, Any]:
+    """Return settings of reading rows, and where nothing is given what the run of the checkpoint `name` was told.
+
+    Its columns are taken where the first row of `paths` has them.
+    """
+    run_file = Path(member_names(name)[0]) / RUN_FILE
+    told = (read_yaml(run_file).get("data") or {}) if run_file.is_file() else {}
+    known = LabelledSettings().model_dump()
+    told = {key: told[key] for key in (*COLUMNS, *CELLS) if key not in given and told.get(key, known[key]) != known[key]}  # fmt: skip
+    if not told:
+        return dict(given)
+    row: Mapping[str, Any] = {}
+    with contextlib.suppress(
+        DataError, StopIteration
+    ):  # what is wrong with the data is said when they are read
+        encoding = given.get("encoding", known["encoding"])
+        row = next(file_rows(expand(paths)[0], encoding)).fields
+    told = {key: value for key, value in told.items() if key in CELLS or value in row}
+    if told:
+        say(
+            f"read as {run_file} says: {' '.join(f'{option_name(key)} {value}' for key, value in told.items())}"
+        )
+    return {**told, **given}

@@ -86,7 +86,8 @@ class TuneResult:
         widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
         lines += [f"  trial {trial.number} failed: {trial.reason}" for trial in self.trials if trial.reason]
-        lines += ["", *self.verdict()]
+        lines = [*lines, ""] if self.trials else []
+        lines += self.verdict()
         if self.interrupted:
             lines.append(
                 f"stopped by {self.interrupted}; what was found is kept. To go on:\n    {self.resume_command}"
@@ -100,7 +101,7 @@ class TuneResult:
         best = self.ranked[0]
         lines = [f"best: trial {best.number} in {self.folder}, {self.metric} {self.value:.4f}"]
         if not best.number:
-            lines[0] += ": the defaults, than which nothing was better"
+            lines[0] += ": nothing was better than the defaults"
         elif self.default_value is not None:
             gain = abs(self.value - self.default_value)
             lines[0] += f", {gain:.4f} better than the defaults (trial 0, {self.default_value:.4f})"

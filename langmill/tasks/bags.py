@@ -15,7 +15,7 @@ from langmill.batches.labelled import LabelledRow
 from langmill.checkpoint import Checkpoint, save_checkpoint
 from langmill.core.config import flatten, option_name
 from langmill.core.errors import ConfigError
-from langmill.core.log import format_count
+from langmill.core.log import format_count, say
 from langmill.models.bag import BagClassifier
 from langmill.models.bag_features import Alphabet
 from langmill.models.bag_fit import RECIPES, fit_bag
@@ -119,15 +119,29 @@ def fit_rows(
 BAG = Fitting("langmill_bag", "a linear classifier of n-grams", FOLLOWED, fit_rows)
 
 
+def unfollowed(settings: TrainSettings, followed: Sequence[str]) -> list[str]:
+    """Return the options that are set and that a model of n-grams has no use for."""
+    given = flatten(settings.model_dump(exclude_defaults=True))
+    idle = [name for name in given if name not in followed and not name.startswith("data.")]
+    return [SPELT.get(name, option_name(name)) for name in idle]
+
+
+def say_stepwise(chosen: str, idle: Sequence[str], fitting: Fitting, kind: str) -> None:
+    """Say why the model that is chosen learns step by step, where one of n-grams would be: some options ask for that."""
+    verb = "do" if len(idle) > 1 else "does"
+    say(
+        f"model auto: {chosen}, for {', '.join(idle)} {verb} not go with {fitting.what} (--model {kind}), which is fitted in"
+        " one go"
+    )
+
+
 def refuse_unfollowed(request: Request, followed: Sequence[str]) -> None:
     """Raise ConfigError where something is set that a model of n-grams has no use for."""
     settings = request.settings
     kind = settings.model.family
-    given = flatten(settings.model_dump(exclude_defaults=True))
-    if idle := [name for name in given if name not in followed and not name.startswith("data.")]:
-        named = ", ".join(SPELT.get(name, option_name(name)) for name in idle)
+    if idle := unfollowed(settings, followed):
         raise ConfigError(
-            f"--model {kind}: {named} {'have' if len(idle) > 1 else 'has'} no effect, for it is fitted in one go; leave it out, or"
+            f"--model {kind}: {', '.join(idle)} {'have' if len(idle) > 1 else 'has'} no effect, for it is fitted in one go; leave it out, or"
             " name a model that learns step by step, such as --model lstm"
         )
     if settings.device not in ("auto", "cpu"):

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from langmill.batches.labelled import LabelledBatch, LabelledRow
 from langmill.checkpoint import Checkpoint, Ensemble
-from langmill.core.config import flatten
 from langmill.core.errors import ConfigError, DataError, did_you_mean
 from langmill.core.log import say
 from langmill.metrics.calibration import (
@@ -28,7 +27,7 @@ from langmill.models.protocol import device_of
 from langmill.objectives.distillation import mixed_loss, teacher_loss
 from langmill.objectives.labels import class_loss, several_labels_loss
 from langmill.tasks.assessment import Assessment, ratio_score
-from langmill.tasks.bags import BAGS, FOLLOWED, fit_texts, prepare_bag
+from langmill.tasks.bags import BAG, BAGS, FOLLOWED, fit_texts, prepare_bag, say_stepwise, unfollowed
 from langmill.tasks.base import Lesson, Request, Text, Use
 from langmill.tasks.calibrated import best_temperature, divide_scores, save_calibrated
 from langmill.tasks.ensembles import mean_classes
@@ -74,8 +73,14 @@ class Classification:
         return {"predicted_label": self.label, "probability": round(self.probability, 6)}
 
     def summary(self, text: str) -> str:
-        """Return the answer to a text as a line."""
-        return f"{self.label or '(none)'}\t{self.probability:.4f}\t{' '.join(text.split())}"
+        """Return the answer to a text as a line; of several labels each has its probability.
+
+        >>> Classification("new, good", {"new": 0.9, "good": 0.52, "long": 0.1}, ("new", "good")).summary("a text")
+        'new, good\\t0.9000, 0.5200\\ta text'
+        """
+        chances = [self.probabilities[label] for label in self.labels] or [self.probability]
+        figures = ", ".join(f"{chance:.4f}" for chance in chances)
+        return f"{self.label or '(none)'}\t{figures}\t{' '.join(text.split())}"
 
 
 def class_of(
@@ -228,11 +233,8 @@ class Classifying:
         rows = []
         for example, (ids, kinds) in zip(examples, encoded):
             places = [number[label] for label in example.labels]
-            target = (
-                np.isin(np.arange(len(number)), places)
-                if head.multi_label
-                else np.array((places or [-100])[0])
-            )
+            several = np.isin(np.arange(len(number)), places)
+            target = several if head.multi_label else np.array((places or [-100])[0])
             rows.append(LabelledRow(ids, target.astype(np.int64), kinds))
         return Encoded(rows, np.arange(len(rows)), cut=sum(lost > 0 for lost in cut))
 
@@ -409,10 +411,10 @@ def choose_model(request: Request) -> TrainSettings:
     """Return the settings with a model chosen where none is: a classifier of n-grams, which beats small Transformers
     from scratch on few examples (docs/log.md)."""
     settings = request.settings
-    given = flatten(settings.model_dump(exclude_defaults=True))
-    if settings.model.family != "auto" or any(
-        name not in FOLLOWED and not name.startswith("data.") for name in given
-    ):
+    if settings.model.family != "auto" or settings.from_checkpoint:
+        return settings
+    if idle := unfollowed(settings, FOLLOWED):
+        say_stepwise(next(iter(Classifying.families)), idle, BAG, BEST)
         return settings
     say(
         f"model auto: {BEST}, the best on few examples without a checkpoint to begin --from; or name one with --model"

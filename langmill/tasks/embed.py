@@ -229,7 +229,7 @@ class Embedding:
             most_steps=most_steps(settings, len(rows)),
         )
         facts = corpus_facts(corpus, tokenizer, material.tokens)
-        return make_lesson(
+        lesson = make_lesson(
             request,
             settings,
             material,
@@ -239,6 +239,8 @@ class Embedding:
             facts=facts,
             wrap=lambda model: Checkpoint(model, tokenizer, pooling=pooling),
         )
+        check_sizes(self.settings.sizes, lesson.plan.settings.model.width)
+        return lesson
 
     def start(
         self, settings: TrainSettings, source: Checkpoint | None
@@ -322,6 +324,14 @@ class Embedding:
             )
         one, other = (unit(np.array(rows, np.float32)) for rows in ([r.vector for r in results], references))
         return {"cosine": float((one * other).sum(1).mean())}
+
+
+def check_sizes(sizes: Sequence[int], width: int) -> None:
+    """Raise ConfigError where a beginning of a vector is asked for that vectors do not have."""
+    if wrong := [size for size in sizes if not 1 <= size <= width]:
+        raise ConfigError(
+            f"--embed.sizes {wrong[0]}: vectors of this model have {width} numbers; name sizes from 1 to {width}"
+        )
 
 
 def with_dropout(settings: TrainSettings, source: Checkpoint | None) -> TrainSettings:

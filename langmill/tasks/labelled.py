@@ -163,8 +163,8 @@ class LabelledCorpus:
         return digest(*(str(example) for example in (*self.train, *self.held_out, *self.unlabelled)))
 
 
-def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
-    """Read the examples and hold some out."""
+def read_corpus(request: Request, task: LabelledTask, *, again: bool = False) -> LabelledCorpus:
+    """Read the examples and hold some out. again: what there is to say of them was said when they were learned from."""
     settings = request.settings
     report = ReadReport()
     examples = list(task.read(request.data, settings.data, report))
@@ -183,9 +183,10 @@ def read_corpus(request: Request, task: LabelledTask) -> LabelledCorpus:
             f" by the digest of their text with seed {settings.seed}."
         )
     examples = draw_examples(examples, task, settings.data.examples, seed=settings.seed)
-    for reason, count in sorted(report.skipped.items()):
-        warn(f"{count} left out: {reason} (first: {report.first[reason]})")
-    say(f"data: {plural(len(examples), 'example')} to learn from; {split}")
+    if not again:
+        for reason, count in sorted(report.skipped.items()):
+            warn(f"{count} left out: {reason} (first: {report.first[reason]})")
+        say(f"data: {plural(len(examples), 'example')} to learn from; {split}")
     unlabelled = read_unlabelled(settings, task, [*examples, *held_out])
     fingerprint = digest(
         source_fingerprint(request.data),
@@ -231,8 +232,8 @@ def hold_out(
             taken += len(members)
     if not out or len(out) == len(examples):
         raise DataError(
-            f"{plural(len(examples), 'example')} with {plural(len(groups), 'different text')} are too few to hold some out; add"
-            " rows, or name a file with --held-out-data"
+            f"too few to hold some out: {plural(len(examples), 'example')}, {plural(len(groups), 'different text')}; add rows, or"
+            " name a file with --held-out-data"
         )
     return (
         [example for number, example in enumerate(examples) if number not in out],

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def draw_examples(examples: Sequence[Any], task: LabelledTask, count: int, *, seed: int) -> list[Any]:
     """Return `count` examples in their order, each label by its share; 0: all. Fewer of the same seed are among more."""
     if count > len(examples):
-        raise DataError(f"--data.examples {count}: {len(examples):,} are there to learn from; ask for fewer")
+        raise DataError(
+            f"{count:,} examples are asked for (--data.examples, --sizes), and {len(examples):,} are there to learn from; ask for"
+            " fewer, or all"
+        )
     strata: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for number, example in enumerate(examples):
         chance = digest_number("\0".join(task.group(example)), seed=seed)

@@ -15,7 +15,7 @@ from langmill.models.bag_features import Alphabet
 from langmill.models.crf import CrfTagger
 from langmill.models.crf_features import DIGIT, HAN, LETTER, LOWER, MARK, SIGN, SPACE, UPPER, Letters
 from langmill.models.heads import HeadConfig
-from langmill.tasks.bags import Fitting
+from langmill.tasks.bags import Fitting, say_stepwise, unfollowed
 from langmill.tasks.tags import TagSet, kind_of
 from langmill.tokens.tokenizer import Tokenizer
 from langmill.training.settings import TrainSettings
@@ -106,10 +106,13 @@ def choose_model(settings: TrainSettings) -> TrainSettings:
         return settings
     given = flatten(settings.model_dump(exclude_defaults=True))
     if family == "auto":
-        follows = all(name in TAGGER.followed or name.startswith("data.") for name in given)
-        family = CRF if follows and settings.labels.crf != "no" else "lstm"
-        what = TAGGER.what if family == CRF else "an LSTM that reads characters, with a CRF"
-        say(f"model auto: {what}; or name another with --model, or begin --from one")
+        idle = unfollowed(settings, TAGGER.followed)
+        idle += ["--labels.crf no"] if settings.labels.crf == "no" else []
+        family = "lstm" if idle else CRF
+        if idle:
+            say_stepwise("an LSTM that reads characters", idle, TAGGER, CRF)
+        else:
+            say(f"model auto: {TAGGER.what}; or name another with --model, or begin --from one")
     if family == CRF and settings.labels.crf == "no":
         raise ConfigError(f"--model {CRF} is a CRF; leave out --labels.crf no, or name another model")
     chosen = {name: value for name, value in RECIPES[family].items() if name not in given}

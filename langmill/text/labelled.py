@@ -35,6 +35,7 @@ from langmill.text.tagged import split_labels
 LABELS = (
     *("label", "labels", "sentiment", "category", "class", "topic", "target", "intent", "emotion", "tag"),
     *("rating", "genre", "polarity"),
+    *("标签", "类别", "情感", "分类", "类型", "标注", "主题", "意图", "情绪", "评分", "极性"),
 )
 """What the column of a class label is called."""
 MARK = "__label__"
@@ -80,7 +81,9 @@ def read_classes(
         return row_example(row, settings, need_labels)
 
     for path in labelled_files(paths, settings, report):
-        yield from made(file_rows(path, settings.encoding), make, settings, report)
+        yield from made(
+            file_rows(path, settings.encoding), make, settings, report, lambda each: (each.text, each.pair)
+        )
 
 
 def line_example(row: RawRow, need_labels: bool) -> ClassExample:

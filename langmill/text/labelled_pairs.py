@@ -38,10 +38,28 @@ from langmill.text.streams import text_lines
 BELONGING = (
     *(("text", "positive"), ("anchor", "positive"), ("query", "positive"), ("sentence", "positive")),
     *(("source", "target"), ("query", "document"), ("query", "passage"), ("question", "answer")),
-    *(("word1", "word2"), *PAIRS),
+    *(
+        ("word1", "word2"),
+        ("问题", "答案"),
+        ("问题", "回答"),
+        ("原文", "译文"),
+        ("中文", "英文"),
+        ("英文", "中文"),
+        *PAIRS,
+    ),
 )
 """What the two columns are called."""
-SCORES = ("score", "similarity", "relatedness", "similarity_score", "relatedness_score", "label")
+SCORES = (
+    "score",
+    "similarity",
+    "relatedness",
+    "similarity_score",
+    "relatedness_score",
+    "label",
+    "分数",
+    "得分",
+    "相似度",
+)
 """What the column of the score is called."""
 NEGATIVE = re.compile(r"(hard_)?neg(ative)?s?(_?\d+)?")
 """What the columns of texts that do not belong are called."""
@@ -83,7 +101,12 @@ def read_pairs(
         names = headless(path, settings)
         found = parallel_rows(path, settings.encoding) if names == () else file_rows(path, settings.encoding)
         make = functools.partial(pair_example, settings=settings, names=names)
-        yield from made(found, make, settings, report)
+        yield from made(found, make, settings, report, texts_of)
+
+
+def texts_of(pair: TextPair) -> tuple[str, ...]:
+    """Return all texts of a pair."""
+    return pair.text, pair.positive, *pair.negatives
 
 
 def headless(path: Path, settings: LabelledSettings) -> tuple[str, ...] | None:

@@ -33,11 +33,23 @@ from langmill.text.labelled_rows import (
 from langmill.text.paths import kind_of
 from langmill.text.streams import text_blocks
 
-CONTEXTS = ("context", "passage", "paragraph", "document", "text")
+CONTEXTS = (
+    "context",
+    "passage",
+    "paragraph",
+    "document",
+    "text",
+    "上下文",
+    "文章",
+    "段落",
+    "正文",
+    "文本",
+    "材料",
+)
 """What the column of the context is called."""
-QUESTIONS = ("question", "query")
+QUESTIONS = ("question", "query", "问题")
 """What the column of the question is called."""
-ANSWERS = ("answers", "answer", "label")
+ANSWERS = ("answers", "answer", "label", "答案", "回答")
 """What the column of the answers is called."""
 NEARBY = 50
 """Characters before and behind the place given at which an answer is looked for."""
@@ -86,7 +98,8 @@ def read_questions(
     for path in labelled_files(paths, settings, report, also=(".json",)):
         if kind_of(path) == "text":
             raise DataError(f"{path}: expected SQuAD's .json, or rows with columns, such as .jsonl or .csv")
-        yield from made(question_rows(path, settings.encoding), make, settings, report, counted="question")
+        found = question_rows(path, settings.encoding)
+        yield from made(found, make, settings, report, lambda each: (each.question, each.context))
 
 
 def question_rows(path: Path, encoding: str) -> Iterator[RawRow]:

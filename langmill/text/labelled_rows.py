@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,11 +28,13 @@ T = TypeVar("T")
 TEXTS = (
     *("text", "sentence", "review", "content", "title", "question", "comment", "tweet", "message", "body"),
     *("document", "headline", "abstract", "query"),
+    *("文本", "内容", "评论", "标题", "正文", "句子", "文章", "问题", "评价", "微博", "摘要"),
 )
 """What the column of a text is called."""
 PAIRS = (
     *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("text_a", "text_b"), ("text1", "text2")),
     *(("question1", "question2"), ("question", "sentence"), ("text", "text_pair")),
+    *(("句子1", "句子2"), ("文本1", "文本2"), ("问题1", "问题2"), ("前提", "假设")),
 )
 """What the two columns of a pair of texts are called."""
 
@@ -129,16 +130,14 @@ def made(
     make: Callable[[RawRow], T],
     settings: LabelledSettings,
     report: ReadReport,
-    *,
-    counted: str = "text",
+    counted: Callable[[T], Iterable[str]],
 ) -> Iterator[T]:
     """Yield what `make` makes of each row; what raises BadRow is refused or left out, as the settings say.
 
     A column that a header lacks is missing from all rows, and refused in any case. Only where a row before could be
     used is it advised to leave bad ones out: else the whole file may be of another kind.
-    counted: the attribute whose characters are counted.
+    counted: the texts of an example, whose characters are counted.
     """
-    text = attrgetter(counted)
     usable: Mapping[str, Any] = {}  # the columns of the last row that could be used
     for row in found:
         try:
@@ -159,7 +158,7 @@ def made(
             report.skip(bad.reason, row.source, fault)
             continue
         usable = row.fields
-        report.add(Document(text(example), row.source))
+        report.add(Document("".join(counted(example)), row.source))
         yield example
 
 

@@ -44,11 +44,11 @@ from langmill.text.tagged import (
 )
 
 TOKENS = ("tokens", "words")
-TAGS = ("tags", "ner_tags", "labels", "label", "ner", "pos_tags", "upos")
+TAGS = ("tags", "ner_tags", "labels", "label", "ner", "pos_tags", "upos", "标签", "标注")
 """What the tags of tokens are called; the first that is there is taken."""
-SPANS = ("entities", "spans", "labels", "label", "annotations")
+SPANS = ("entities", "spans", "labels", "label", "annotations", "实体", "标签", "标注")
 """What the list of spans is called; the first that is there is taken."""
-TEXTS = ("text", "sentence", "content")
+TEXTS = ("text", "sentence", "content", "文本", "句子", "内容")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def file_examples(
         hidden = words is not None and (shape() == "bare" or example.text.split() != words)
         return replace(example, spans=spans, tokens=() if hidden else example.tokens, tagged=True)
 
-    yield from made(find(), make, settings, report)
+    yield from made(find(), make, settings, report, lambda each: (each.text,))
 
 
 def finder(path: Path, settings: LabelledSettings, need_labels: bool) -> Callable[[], Iterator[RawRow]]:

@@ -230,14 +230,14 @@ class Trainer:
         warn(f"going back to the state of step {self.step} (return {self.rollbacks} of {ROLLBACKS})")
         return True
 
-    def measure(self, tracker: Tracker) -> dict[str, float]:
-        """Evaluate the model that is shown, and a sample of it."""
+    def measure(self, tracker: Tracker, step: int | None = None) -> dict[str, float]:
+        """Evaluate the model that is shown, and a sample of it. step: whose weights it has, unless the last one's."""
         self.shown.eval()
         with self.eager():
             metrics = self.job.evaluate(self.shown)
             sample = self.job.sample(self.shown) if self.job.sample and self.here.is_main else ""
         self.shown.train()
-        tracker.evaluated(self.step, metrics, sample)
+        tracker.evaluated(self.step if step is None else step, metrics, sample)
         return metrics
 
     def eager(self) -> contextlib.AbstractContextManager[Any]:
@@ -277,9 +277,9 @@ class Trainer:
         if self.best_weights is None or self.kept == self.step:
             return metrics or self.measure(tracker)
         # Only the checkpoint goes back to them: the state stays what it was, to be gone on from.
-        say(f"kept: the weights of step {self.kept}, of which the last ones fall short")
+        say(f"kept: the weights of step {self.kept}, better on what is held out than the last ones")
         self.shown.load_state_dict(self.best_weights, strict=False)
-        metrics = self.measure(tracker)
+        metrics = self.measure(tracker, self.kept)
         if self.here.is_main:
             self.job.save_model(self.folder, self.shown)
         return metrics

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -277,3 +278,13 @@ class TrainSettings(Settings):
         if self.optimizer.ema and self.optimizer.average:
             raise ValueError("--optimizer.ema and --optimizer.average exclude each other; give one of them")
         return self
+
+
+def named_model(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which a model that is named stands under its family.
+
+    >>> named_model({"model": "tfidf", "seed": 1})
+    {'model.family': 'tfidf', 'seed': 1}
+    """
+    named = isinstance(settings.get("model"), str)
+    return {"model.family" if named and name == "model" else name: value for name, value in settings.items()}

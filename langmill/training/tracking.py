@@ -112,10 +112,10 @@ class Tracker:
         parts = [f"{progress.fraction:4.0%} step {step}", f"loss {self.smooth:.3f}"]
         if name != "loss":
             parts.append(f"{name} {self.smooth * factor:.3f}")
-        parts.append(f"{format_count(self.tokens_per_second)} tokens/s")
-        if self.job.peak_flops:
-            parts.append(f"MFU {row['utilisation']:.0%}")
-        if self.tokens_per_second:
+        if self.tokens_per_second:  # known from the second step behind an evaluation on
+            parts.append(f"{format_count(self.tokens_per_second)} tokens/s")
+            if self.job.peak_flops:
+                parts.append(f"MFU {row['utilisation']:.0%}")
             parts.append(f"{format_seconds(self._left(step, progress))} left")
         say(" · ".join(parts))
         self.window = now, tokens
@@ -162,7 +162,9 @@ def draw_curve(folder: Path) -> None:
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
     train = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
-    held_out = [(row["step"], row["loss"]) for row in rows if row["kind"] == "held_out" and "loss" in row]
+    # By step: of weights that were kept a run's last row tells a second time.
+    losses = {row["step"]: row["loss"] for row in rows if row["kind"] == "held_out" and "loss" in row}
+    held_out = sorted(losses.items())
     if not train:
         return
     smooth, means = train[0][1], []

@@ -253,3 +253,21 @@ def test_the_remedy_in_a_message_is_an_option(data, capsys, tmp_path):
     said = train(line, data, tmp_path / "run", "--label-field", "lable")
     assert "no column 'lable'; did you mean label?" in said.error and "--label-field" in said.error
     assert train(line, data, tmp_path / "run", "--label-field", "label", "--steps", 1).status == 0
+
+
+def test_columns_are_remembered(data, tmp_path, command):
+    rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
+    own = tmp_path / "own.csv"
+    with own.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("甲", "乙"), *((row["text"], f"{row['label']};old") for row in rows)])
+    run, options = tmp_path / "run", ("--text-field", "甲", "--label-field", "乙", "--separator", ";")
+    said = command("train", "classify", own, "-o", run, "--model", "nbsvm", "--no-tensorboard", *options)
+    assert said.status == 0, said.err
+    said = command("evaluate", run, own, "--json")
+    assert json.loads(said.out)["examples"] == len(rows)
+    assert "run.yaml says: --text-field 甲 --label-field 乙 --separator ;" in said.err
+    said = command("predict", run, "--input", own)
+    assert said.status == 0 and len(said.out.splitlines()) == len(rows)
+    said = command("predict", run, "--input", data)  # its columns are called otherwise
+    assert said.status == 0 and len(said.out.splitlines()) == len(rows)
+    assert "no column '丙'" in command("predict", run, "--input", own, "--text-field", "丙").error

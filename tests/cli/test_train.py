@@ -207,6 +207,17 @@ def test_damaged_states(train: Callable[..., Said], here: Path) -> None:
     load_checkpoint("out")
 
 
+def test_a_run_without_its_state_is_not_trained_over(train: Callable[..., Said], here: Path) -> None:
+    train(*RUN)
+    train("--steps", 4, "--from", "out", output="more")
+    shutil.rmtree(here / "more" / "state")
+    before = (here / "more" / "model.safetensors").read_bytes()
+    error = train("--resume", "auto", output="more").error
+    assert "more holds a run's weights without its state" in error and "--overwrite" in error
+    assert (here / "more" / "model.safetensors").read_bytes() == before
+    assert not (here / "more" / "state").exists()
+
+
 def test_a_run_killed_before_its_first_save_begins_anew(train: Callable[..., Said], here: Path) -> None:
     train(*RUN)
     for name in ("state", "config.json", "tokenizer.json", "model.safetensors"):

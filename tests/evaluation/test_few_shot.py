@@ -251,6 +251,26 @@ def test_the_command(capsys, files):
     assert status == 0 and "not calibrated" in out
 
 
+def test_simple_models_stand_beside(capsys, files, tmp_path):
+    model, data = files
+    train = tmp_path / "train.jsonl"
+    learned = [{"text": e.text, "label": e.labels[0]} for e in rows(8, first=40)]
+    train.write_text("".join(json.dumps(row) + "\n" for row in learned))
+    _, out, _ = call(capsys, model, data, "--shots", 0, "--json")
+    alone = json.loads(out)["baseline"]
+    assert [*alone] == ["commonest label"] and alone["commonest label"]["accuracy"] == 0.75
+    assert alone["commonest label"]["note"] == "of the evaluated texts themselves"
+    _, out, _ = call(capsys, model, data, "--shots", 1, "--train-data", train, "--json")
+    fitted = json.loads(out)["baseline"]
+    assert [*fitted] == ["commonest label", "TF-IDF"] and "8 examples" in fitted["TF-IDF"]["note"]
+    assert fitted["commonest label"]["accuracy"] == 0.75
+    train.write_text(json.dumps(learned[-1]))  # one label: nothing to tell apart
+    _, out, _ = call(capsys, model, data, "--shots", 1, "--train-data", train, "--json")
+    assert [*json.loads(out)["baseline"]] == ["commonest label"]
+    status, out, _ = call(capsys, model, data, "--shots", 0, "--no-references", "--json")
+    assert status == 0 and "baseline" not in json.loads(out)
+
+
 def test_a_classifier_is_not_asked(capsys, files, tmp_path):
     model, data = files
     headed = put_head(

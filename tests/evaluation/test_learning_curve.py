@@ -47,7 +47,9 @@ def test_fewer_examples_are_among_more_and_keep_shares_and_order() -> None:
     assert draw_examples(examples, Classifying(), 20, seed=4) != few
     turned = draw_examples(examples[::-1], Classifying(), 20, seed=3)
     assert {e.text for e in turned} == {e.text for e in few}  # the order of the file does not matter
-    with pytest.raises(DataError, match="--data.examples 201: 200 are there"):
+    with pytest.raises(
+        DataError, match="201 examples are asked for .--data.examples, --sizes., and 200 are there"
+    ):
         draw_examples(examples, Classifying(), 201, seed=3)
 
 
@@ -89,6 +91,7 @@ def test_sizes_from_end_to_end(tmp_path: Path, command: CommandLine) -> None:
     assert set(tree["sizes"][0]["references"]) == {"commonest label", "TF-IDF"}
     folders = sorted(str(path.parent.relative_to(out)) for path in out.rglob("run.yaml"))
     assert folders == [f"size-{size}/seed-{seed}" for size in (12, 30, "all") for seed in (0, 1)]
+    assert said.err.count("data: ") == 6  # once a run, not again for what simple models reach
     assert "held out" in said.err and (out / "learning_curve.png").is_file()
     known = command(
         "evaluate", out / "size-12/seed-1", data, "--json"
@@ -127,7 +130,7 @@ def test_sizes_of_tagging(tmp_path: Path, command: CommandLine) -> None:
         (("--sizes", "100"), "--sizes names two sizes or more"),
         (("--sizes", "10,ten"), "--sizes 10,ten: expected numbers of examples"),
         (("--sizes", "10,20", "--data.examples", "5"), "sets --data.examples itself"),
-        (("--sizes", "10,5000"), "--data.examples 5000: 72 are there to learn from"),
+        (("--sizes", "10,5000"), "5,000 examples are asked for (--data.examples, --sizes), and 72 are there"),
     ],
 )
 def test_mistakes(options: tuple[str, ...], message: str, tmp_path: Path, command: CommandLine) -> None:

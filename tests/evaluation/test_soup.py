@@ -15,7 +15,7 @@ import langmill
 from langmill.checkpoint import Checkpoint, load_checkpoint, put_head, save_checkpoint
 from langmill.checkpoint.sentences import SentencePooling
 from langmill.core.errors import CheckpointError, ConfigError
-from langmill.evaluation.soup import Mean, Measured, combine, greedy
+from langmill.evaluation.soup import Mean, Measured, Portion, Soup, combine, greedy
 from langmill.models.config import bert_encoder
 from langmill.models.heads import HeadConfig
 from langmill.models.initialise import initialise
@@ -76,6 +76,14 @@ def test_the_mean_by_hand(runs: list[str], tmp_path: Path) -> None:
 def test_a_model_with_itself_is_itself(runs: list[str], tmp_path: Path, count: int) -> None:
     combine(runs[:1] * count, str(tmp_path / "soup"))
     assert_same_weights(Path(runs[0]), tmp_path / "soup")
+
+
+def test_a_soup_of_one_is_called_no_mean() -> None:
+    soup = Soup("out", (Portion("a", 0.9, 0.9), Portion("b", 0.5, 0.6, kept=False)), "accuracy")
+    assert (
+        soup.table().splitlines()[-1]
+        == "out: the weights of a alone; with each of the others the score falls"
+    )
 
 
 def test_decisions_are_means(tokenizer: Tokenizer) -> None:

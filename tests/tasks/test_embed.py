@@ -194,3 +194,19 @@ def test_read_keeps_what_is_told_apart(tmp_path):
     (tmp_path / "d.jsonl").write_text('{"text": "alone", "id": 7}\n')
     (alone,) = task.read([str(tmp_path / "d.jsonl")], DataSettings(), report, answers=False)
     assert (task.question(alone), alone.fields["id"]) == ("alone", 7)
+
+
+@pytest.mark.parametrize("size", [0, 33])
+def test_sizes_that_vectors_do_not_have_are_refused(tmp_path, pairs, size):
+    with pytest.raises(ConfigError, match=f"--embed.sizes {size}: vectors of this model have 32 numbers"):
+        train(pairs, tmp_path / "run", steps=2, embed={"sizes": (8, size)})
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_short_vector_costs(pairs, run, command):
+    said = command("evaluate", run.folder, run.folder, pairs, "--size", 4, "--no-references", "--json")
+    found = json.loads(said.out)
+    assert found["checkpoint"] == f"{run.folder} (4 numbers)" and found["against"]["checkpoint"] == run.folder
+    short, whole = (each["mrr"] for each in (found, found["against"]))
+    assert short < whole
+    assert "vectors of this model have 32" in command("evaluate", run.folder, pairs, "--size", 99).error

@@ -65,7 +65,7 @@ def test_holding_out_keeps_shares_and_equal_texts_together() -> None:
 
 
 def test_too_few_examples_to_hold_out() -> None:
-    with pytest.raises(DataError, match="different texts? are too few to hold some out; add rows"):
+    with pytest.raises(DataError, match="too few to hold some out: 2 examples, 2 different texts; add rows"):
         hold_out([example("one", "a"), example("two", "b")], Classifying(), share=0.1, seed=0)
 
 

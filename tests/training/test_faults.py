@@ -197,7 +197,9 @@ def test_a_deadline_ends_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("last", "kept"), [(0.62, 3), (0.60, 1)], ids=["within a standard error", "falls short of it"]
 )
-def test_the_latest_weights_that_are_no_worse_are_kept(tmp_path: Path, last: float, kept: int) -> None:
+def test_the_latest_weights_that_are_no_worse_are_kept(
+    tmp_path: Path, last: float, kept: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     figures = Figures(0.5, 0.7, 0.55, last, 0.7)  # of 25 examples, .7 has a standard error of .092
     job = make_job(steps=16, evaluate=figures)
     job.rises = job.keeps_best = True
@@ -205,3 +207,17 @@ def test_the_latest_weights_that_are_no_worse_are_kept(tmp_path: Path, last: flo
     go(job, tmp_path / "a", evaluate_every=4)
     saved = weights(tmp_path / "a")["model.embed_tokens.weight"]
     assert [torch.equal(saved, seen) for seen in figures.seen[:4]] == [number == kept for number in range(4)]
+    said = capsys.readouterr().err
+    assert ("kept: the weights of step 8, better on what is held out than the last ones" in said) == (
+        kept == 1
+    )
+    assert said.count("held-out at step 8:") == (2 if kept == 1 else 1)
+
+
+def test_no_rate_is_said_before_it_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    go(make_job(steps=2), tmp_path / "a", evaluate_every=1)
+    assert (
+        "tokens/s" not in (said := capsys.readouterr().err) and "step 2 · loss" in said and "MFU" not in said
+    )
+    go(make_job(steps=4), tmp_path / "b", evaluate_every=4)
+    assert "tokens/s · " in capsys.readouterr().err
