@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from langmill.objectives.distillation import mixed_loss, teacher_loss
+from langmill.objectives.distillation import disagreement, mixed_loss, teacher_loss
 from langmill.objectives.labels import class_loss, several_labels_loss
 
 
@@ -109,3 +109,18 @@ def test_a_batch_without_any_label_has_a_gradient() -> None:
     loss.backward()
     assert int(count) == 5 and loss.item() == pytest.approx(soft.sum().item())
     assert scores.grad is not None and float(scores.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_disagreement_by_hand_and_both_ways(several: bool) -> None:
+    first, second = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3.0), 0.0]])
+    if several:  # one half and three quarters; one half and one half
+        one = (0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)) / 2
+        other = (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)) / 2
+    else:  # of two labels the same chances
+        one = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+        other = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    expected = torch.tensor([(one + other) / 2])
+    torch.testing.assert_close(disagreement(first, second, several=several), expected)
+    torch.testing.assert_close(disagreement(second, first, several=several), expected)
+    assert disagreement(first, first, several=several).abs().max() < 1e-7
